@@ -1,0 +1,1 @@
+//! Device implementations: virtio over vfio-user, TAP, loopback, pcap.

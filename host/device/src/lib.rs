@@ -1,0 +1,1 @@
+//! The device contract: frames and their pool, metadata, capabilities, the Device and Queue traits.

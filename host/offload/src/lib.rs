@@ -1,0 +1,1 @@
+//! Caps to Plan, and the software twins of the hardware: checksum, segmentation, coalescing.

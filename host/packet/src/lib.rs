@@ -1,0 +1,1 @@
+//! Packet formats: a checked view and a plain Repr per protocol.

@@ -1,0 +1,1 @@
+//! Sans-I/O TCP/IP: shards, namespaces, interfaces, neighbours, routes, IP, ICMP, UDP, TCP, sockets.

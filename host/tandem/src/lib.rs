@@ -1,0 +1,1 @@
+//! What users meet: poll loops, sockets, control, and the tandem command.

@@ -1,0 +1,1 @@
+//! The verilated NIC as a safe type that implements Nic.

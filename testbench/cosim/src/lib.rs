@@ -1,0 +1,1 @@
+//! Cosimulation: clock, host memory, wires, and the in-process PCI transport.

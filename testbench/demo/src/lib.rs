@@ -1,0 +1,1 @@
+//! The demo: a Linux web server seen through our NIC.

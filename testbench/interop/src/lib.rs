@@ -1,0 +1,1 @@
+//! Tests against Linux, tshark and QEMU.

@@ -1,0 +1,1 @@
+//! The NIC as a PCI device on a vfio-user socket.
