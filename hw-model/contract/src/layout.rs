@@ -110,6 +110,9 @@ pub const COUNTERS: &[(u32, &str, &str)] = &[
     (0x78, "irqs", "MSI-X messages sent"),
 ];
 
+/// Version of the counters' layout, in the high half of `id`.
+pub const COUNTERS_VERSION: u32 = 1;
+
 /// First configuration-space byte that the NIC answers itself.
 pub const CFG_NIC_BASE: u16 = 0x90;
 /// One past the last configuration-space byte that the NIC answers itself.

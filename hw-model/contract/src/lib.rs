@@ -11,4 +11,5 @@
 pub mod features;
 pub mod layout;
 pub mod nic;
+pub mod sv;
 pub mod trace;

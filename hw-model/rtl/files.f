@@ -1,0 +1,2 @@
+tandem_pkg.sv
+tandem_nic.sv
