@@ -23,25 +23,34 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod arp;
 mod error;
 pub mod ethernet;
 pub mod headers;
+pub mod icmpv4;
+pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ipv6_ext;
+pub mod ndp;
 mod number;
 pub mod tcp;
 pub mod tcp_options;
 pub mod udp;
+pub mod virtio_net_hdr;
 pub mod vlan;
 
 pub use address::{FourTuple, MacAddr};
+pub use arp::{ArpHeader, ArpOperation, ArpRepr, ArpView};
 pub use error::{ParseError, Protocol, Result};
 pub use ethernet::{EthernetHeader, EthernetRepr, EthernetView};
 pub use headers::{Fragment, Headers, Network, Transport};
+pub use icmpv4::{Icmpv4Header, Icmpv4Repr, Icmpv4View};
+pub use icmpv6::{Icmpv6Header, Icmpv6Repr, Icmpv6View};
 pub use ipv4::{Ipv4Header, Ipv4Options, Ipv4Repr, Ipv4View};
 pub use ipv6::{Ipv6Header, Ipv6Repr, Ipv6View};
 pub use ipv6_ext::{ExtHeader, ExtHeaders, FragmentRepr, Ipv6Option, Ipv6Options};
+pub use ndp::{NdpOption, NdpOptions, NdpRepr, PrefixInformation};
 pub use number::{Ecn, EtherType, IpProtocol};
 pub use tcp::{SeqNumber, TcpFlags, TcpHeader, TcpRepr, TcpView};
 pub use tcp_options::{
@@ -49,6 +58,7 @@ pub use tcp_options::{
     TcpOptions, TcpTimestamps,
 };
 pub use udp::{UdpHeader, UdpRepr, UdpView};
+pub use virtio_net_hdr::{GsoType, VirtioNetFlags, VirtioNetHeader, VirtioNetRepr, VirtioNetView};
 pub use vlan::{VlanTag, VlanTags};
 
 /// The raw headers are `zerocopy` types; the traits to read and edit them in place come from here.
