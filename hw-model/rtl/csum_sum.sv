@@ -1,12 +1,13 @@
 // Ones' complement sum (RFC 1071) of selected bytes of a frame, one beat a cycle.
 //
-//   data, mask --> mask, sum of 4 words --> sum of the groups --> accumulate --> fold --> fold --> sum
-//                  group_q                  beat_q                acc_q          fold_q   sum_q
+//   data, mask --> 4 masked words --> sum of groups --> accumulate --> fold --> fold --> sum
+//                  group_q            beat_q            acc_q          fold_q   sum_q
 //
-// Latency 5 cycles from the last beat to sum_valid_o, throughput one beat a cycle, frames back to back.
+// Latency 5 cycles from the last beat to sum_valid_o, throughput one beat a cycle, frames back to
+// back.
 //
-// Words are taken as lanes {1,0}, {3,2}, ... with the lower lane in the low byte: the sum is that of
-// the frame's big-endian words with its two bytes exchanged, since a ones' complement sum does not care
+// Words are lanes {1,0}, {3,2}, ... with the lower lane in the low byte: the sum is that of the
+// frame's big-endian words with its two bytes exchanged, since a ones' complement sum does not care
 // in which byte order it is made (RFC 1071, 2 (B)). A byte that is masked out counts as zero.
 // Exact for frames of up to 65,535 bytes. clear_i forgets what is under way.
 

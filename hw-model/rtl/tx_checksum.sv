@@ -1,5 +1,5 @@
-// Transmit checksum insertion (virtio 1.3, 5.1.6.2): stores frames, sums them on the way in, writes the
-// checksum on the way out. What it inserts is stated in README.md, "What the transmit side inserts".
+// Transmit checksum insertion (virtio 1.3, 5.1.6.2): stores frames, sums them on the way in, writes
+// the checksum on the way out. README.md states what, under "What the transmit side inserts".
 //
 //   in --> a: take --> b: offsets --> c: mask, --> stream_fifo (data) -----------> patch --> out
 //                                     decide  \--> sync_fifo (info of a frame) ----^  \--> done
@@ -7,11 +7,12 @@
 //
 // Throughput one beat a cycle, frames back to back. Latency from a frame's last beat in to its first
 // beat out 10 cycles; the frame is stored whole, so that out_valid_o stays up from its first beat to
-// its last, as a MAC needs. A frame that is dropped leaves no beat but a done, in order with the rest.
+// its last, as a MAC needs. A frame that is dropped leaves no beat but a done, in order with the
+// rest.
 //
 // Assumes: keep is contiguous from lane 0 and full but at last; last with keep zero only with abort
-// (a frame that breaks that is dropped as aborted). The taker of done_o is always ready: whoever hands
-// in frames bounds how many are inside, FramesMax at the most.
+// (a frame that breaks that is dropped as aborted). The taker of done_o is always ready: whoever
+// hands in frames bounds how many are inside, FramesMax at the most.
 
 `default_nettype none
 
@@ -43,7 +44,7 @@ module tx_checksum
 
   output logic                  done_valid_o, // a pulse per frame, in order
   output tx_done_t              done_o,
-  output logic                  busy_o        // frames are inside; not up for a begun frame that waits for beats
+  output logic                  busy_o        // not for a begun frame that waits for beats
 );
 
   localparam int unsigned LaneW    = $clog2(Bytes);
@@ -78,7 +79,9 @@ module tx_checksum
   logic [DataW-1:0] a_data_q;
   logic [Bytes-1:0] a_keep_q;
   logic [16:0]      a_off_q;     // stops at 65,536 and more
-  csum_req_t        a_req_q;
+  logic [31:0]      a_tag_q;
+  logic             a_en_q;
+  logic [15:0]      a_start_q;
   logic [17:0]      a_need_q;    // bytes that the frame must have for the field to be inside
 
   // b: everything relative to this beat.
@@ -154,11 +157,13 @@ module tx_checksum
       a_data_q  <= in_data_i;
       a_keep_q  <= in_keep_i;
       if (in_first) begin
-        a_off_q  <= '0;
-        a_req_q  <= in_req_i;
-        a_need_q <= 18'(in_req_i.csum_start) + 18'(in_req_i.csum_offset) + 18'd2;
+        a_off_q   <= '0;
+        a_tag_q   <= in_req_i.tag;
+        a_en_q    <= in_req_i.csum_en;
+        a_start_q <= in_req_i.csum_start;
+        a_need_q  <= 18'(in_req_i.csum_start) + 18'(in_req_i.csum_offset) + 18'd2;
       end else if (!a_off_q[16]) begin
-        a_off_q  <= a_off_q + 17'(Bytes);
+        a_off_q <= a_off_q + 17'(Bytes);
       end
     end
   end
@@ -171,12 +176,12 @@ module tx_checksum
       b_data_q  <= a_data_q;
       b_keep_q  <= a_keep_q;
       b_off_q   <= a_off_q;
-      b_tag_q   <= a_req_q.tag;
-      b_en_q    <= a_req_q.csum_en;
-      b_odd_q   <= a_req_q.csum_start[0];
+      b_tag_q   <= a_tag_q;
+      b_en_q    <= a_en_q;
+      b_odd_q   <= a_start_q[0];
       b_need_q  <= a_need_q[15:0];
       b_count_q <= lanes_t'($countones(a_keep_q));
-      b_skip_q  <= lanes_below({2'b0, a_req_q.csum_start}, a_off_q);
+      b_skip_q  <= lanes_below({2'b0, a_start_q}, a_off_q);
       b_room_q  <= lanes_below(18'(FrameLenMax), a_off_q);
       b_want_q  <= lanes_below(a_need_q, a_off_q);
       b_short_q <= a_need_q > 18'(a_off_q) + 18'(Bytes);
@@ -189,7 +194,7 @@ module tx_checksum
   logic [16:0] b_len;
   assign b_abort = b_abort_q || (b_count_q == '0);
   assign b_over  = b_count_q > b_room_q;
-  // 5.1.6.2.1: the driver has to place the field inside the packet; one that does not gets no frame.
+  // A field outside the frame: there is no frame that the driver could have meant.
   assign b_bad   = b_en_q && (b_short_q || b_want_q > b_count_q);
   assign b_len   = b_off_q + 17'(b_count_q);
 
