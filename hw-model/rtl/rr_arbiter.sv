@@ -1,9 +1,9 @@
 // Round-robin arbiter for valid/ready requesters.
 //
-// Combinational grant from a registered priority; the turn passes to the one after the winner when the
-// grant is taken (ready_i). A grant that has been shown and not taken stays with the same requester, so
-// that what a multiplexer behind it shows is stable while it is stalled. Throughput one grant a cycle.
-// A requester that is up is granted after at most N-1 grants to others.
+// Combinational grant from a registered priority; the turn passes to the one after the winner when
+// the grant is taken (ready_i). A grant that has been shown and not taken stays with the same
+// requester, so that what a multiplexer behind it shows is stable while it is stalled. Throughput
+// one grant a cycle. A requester that is up is granted after at most N-1 grants to others.
 // Assumes that a request, once up, stays up until it is granted.
 
 `default_nettype none

@@ -2,9 +2,9 @@
 //
 //   in --> mem_q[Depth] --> out (asynchronous read)
 //
-// Latency 1 cycle, throughput one word a cycle, also when full. Depth need not be a power of two.
-// For long queues use stream_fifo, whose read is synchronous. clear_i empties it; what is offered in
-// that cycle is not taken in, although in_ready_o may be up.
+// Latency 1 cycle, throughput one word a cycle. Depth need not be a power of two. For long queues
+// use stream_fifo, whose read is synchronous. clear_i empties it; what is offered in that cycle is
+// not taken in, although in_ready_o may be up.
 
 `default_nettype none
 

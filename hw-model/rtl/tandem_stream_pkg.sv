@@ -4,8 +4,8 @@
 // port that is a structure of a parameter's width is flattened differently by every tool. All beat
 // ports are therefore three signals with the same names and meaning:
 //
-//   data  [DataW-1:0]    lane n (bits 8n+7:8n) is byte n of the beat, the first on the wire in lane 0
-//   keep  [DataW/8-1:0]  lanes that hold a byte: contiguous from lane 0, all of them but in the last
+//   data  [DataW-1:0]    lane n (bits 8n+7:8n) is byte n of the beat, lane 0 first on the wire
+//   keep  [DataW/8-1:0]  lanes that hold a byte: contiguous from lane 0, all of them but at last
 //   last                 the frame ends with this beat
 
 `default_nettype none

@@ -5,10 +5,10 @@
 //                                     decide  \--> sync_fifo (info of a frame) ----^  \--> done
 //                                              \-> csum_sum --> sync_fifo (sum) ---^
 //
-// Throughput one beat a cycle, frames back to back. Latency from a frame's last beat in to its first
-// beat out 10 cycles; the frame is stored whole, so that out_valid_o stays up from its first beat to
-// its last, as a MAC needs. A frame that is dropped leaves no beat but a done, in order with the
-// rest.
+// Throughput one beat a cycle, frames back to back. Latency from a frame's last beat in to its
+// first beat out 10 cycles; the frame is stored whole, so that out_valid_o stays up from its first
+// beat to its last, as a MAC needs. A frame that is dropped leaves no beat but a done, in order
+// with the rest.
 //
 // Assumes: keep is contiguous from lane 0 and full but at last; last with keep zero only with abort
 // (a frame that breaks that is dropped as aborted). The taker of done_o is always ready: whoever
