@@ -108,6 +108,9 @@ pub struct Headers {
     pub payload_offset: u16,
     /// Where the packet ends by its IP length, before any link padding; else the frame's end.
     pub packet_end: u32,
+    /// Where the payload of the innermost parsed layer ends: `packet_end`, or earlier when a UDP
+    /// length says so.
+    pub payload_end: u32,
 }
 
 impl Headers {
@@ -143,6 +146,7 @@ impl Headers {
             l4_offset: l3_offset as u16,
             payload_offset: l3_offset as u16,
             packet_end: u32::try_from(frame_len).unwrap_or(u32::MAX),
+            payload_end: u32::try_from(frame_len).unwrap_or(u32::MAX),
         };
         match ethernet.ether_type() {
             EtherType::IPV4 => headers.walk_ipv4(ethernet.payload(), l3_len)?,
@@ -166,6 +170,7 @@ impl Headers {
         self.l4_offset = self.l3_offset + ip.header_len() as u16;
         self.payload_offset = self.l4_offset;
         self.packet_end = u32::from(self.l3_offset) + total_len as u32;
+        self.payload_end = self.packet_end;
         let header = ip.header();
         if header.is_fragment() {
             self.fragment = Some(Fragment {
@@ -186,6 +191,7 @@ impl Headers {
         }
         self.network = Network::Ipv6 { src: ip.src(), dst: ip.dst() };
         self.packet_end = u32::from(self.l3_offset) + total_len as u32;
+        self.payload_end = self.packet_end;
         let mut extensions = ip.extensions();
         for extension in &mut extensions {
             self.has_l3_options = true;
@@ -231,6 +237,7 @@ impl Headers {
                 self.transport =
                     Transport::Udp { src_port: udp.src_port(), dst_port: udp.dst_port() };
                 self.payload_offset += UDP_HEADER_LEN as u16;
+                self.payload_end = u32::from(self.l4_offset) + udp_len.min(l4_len) as u32;
             }
             IpProtocol::ICMPV4 | IpProtocol::ICMPV6 => {
                 if let [kind, code, _, _, ..] = *bytes {
@@ -275,8 +282,7 @@ impl Headers {
     /// Where the payload of the innermost parsed layer lies in the frame, link padding excluded.
     #[inline]
     pub fn payload_range(&self) -> Range<usize> {
-        let end = self.packet_end as usize;
-        usize::from(self.payload_offset).min(end)..end
+        usize::from(self.payload_offset)..self.payload_end as usize
     }
 
     /// Bytes of the payload of the innermost parsed layer.
