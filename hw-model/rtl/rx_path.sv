@@ -67,6 +67,10 @@ module rx_path
   if (FrameLenMax < 64 || FrameLenMax > 65535) begin : gen_len_check
     $error("rx_path: FrameLenMax must be 64 to 65535");
   end
+  // Below that, slots run out before the verdicts of one-beat frames at line rate are there.
+  if (FramesMax < 16) begin : gen_frames_check
+    $error("rx_path: FramesMax must be at least 16");
+  end
   if (FifoBytes < FrameLenMax) begin : gen_fifo_check
     $error("rx_path: FifoBytes must hold the longest frame");
   end
