@@ -1,1 +1,0 @@
-//! Tests against Linux, tshark and QEMU.

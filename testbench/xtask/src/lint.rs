@@ -1,0 +1,167 @@
+//! `cargo xtask lint`: everything that judges the source without running it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{cargo, on_path, root, step};
+use crate::setup;
+
+/// Version of cargo-deny that is installed when there is none.
+const CARGO_DENY: &str = "0.20";
+
+/// Runs all checks, and fails at the end if any failed, so that one run shows everything.
+pub(crate) fn run() -> Result<()> {
+    setup::run(setup::Consent::Ask)?;
+    let env = setup::environment();
+    let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
+        ("rustfmt", &|| step("rustfmt", cargo().args(["fmt", "--all", "--check"]))),
+        ("clippy", &|| {
+            step(
+                "clippy",
+                cargo()
+                    .args(["clippy", "--workspace", "--all-targets", "--all-features"])
+                    .args(["--", "-D", "warnings"])
+                    .envs(env.clone()),
+            )
+        }),
+        ("dependency direction", &|| {
+            step(
+                "dependency direction",
+                cargo().args(["test", "-q", "-p", "xtask", "--test", "dependency_direction"]),
+            )
+        }),
+        ("cargo-deny", &cargo_deny),
+        ("verilator", &verilator),
+        ("verible", &verible),
+    ];
+    let failed: Vec<String> = checks
+        .iter()
+        .filter_map(|(name, check)| {
+            check().err().map(|error| {
+                eprintln!("   {name}: {error:#}");
+                (*name).to_owned()
+            })
+        })
+        .collect();
+    if failed.is_empty() {
+        println!("== lint is clean");
+        return Ok(());
+    }
+    bail!("lint: {} failed", failed.join(", "))
+}
+
+/// Licences, bans and sources. Advisories need a database from the network; see `deny.toml`.
+fn cargo_deny() -> Result<()> {
+    let installed = root().join("target/tools/cargo-deny");
+    let binary = if on_path("cargo-deny") {
+        PathBuf::from("cargo-deny")
+    } else {
+        let binary = installed.join("bin/cargo-deny");
+        if !binary.is_file() {
+            step(
+                "installing cargo-deny into target/tools (about 3 minutes, once)",
+                cargo()
+                    .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"])
+                    .arg(&installed),
+            )?;
+        }
+        binary
+    };
+    step(
+        "cargo-deny",
+        Command::new(binary).current_dir(root()).args(["check", "licenses", "bans", "sources"]),
+    )
+}
+
+fn rtl_files() -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in ["hw-model/rtl", "hw-model/rtl/tops"] {
+        let folder = root().join(folder);
+        for entry in std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ext| ext == "sv") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `-Wall` on the whole NIC at both widths, and on every block's top.
+fn verilator() -> Result<()> {
+    let rtl = root().join("hw-model/rtl");
+    let waivers = rtl.join("lint.vlt");
+    for top in std::iter::once("tandem_nic".to_owned()).chain(block_tops(&rtl.join("tops"))?) {
+        for width in ["64", "512"] {
+            let mut command = setup::verilator()?;
+            command
+                .args(["--lint-only", "-Wall", "--assert", "--top-module", &top])
+                .arg(format!("-GDataW={width}"))
+                .arg("-I.")
+                .arg("-Itops")
+                .current_dir(&rtl);
+            if waivers.is_file() {
+                command.arg("lint.vlt");
+            }
+            command.args(["-f", "files.f"]);
+            if top != "tandem_nic" {
+                command.arg(format!("tops/{top}.sv"));
+            }
+            step(&format!("verilator -Wall: {top}, {width} bits"), &mut command)?;
+        }
+    }
+    Ok(())
+}
+
+fn block_tops(folder: &Path) -> Result<Vec<String>> {
+    let mut tops: Vec<String> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok())
+        .filter_map(|entry| {
+            entry.file_name().to_str().and_then(|n| n.strip_suffix(".sv").map(str::to_owned))
+        })
+        .collect();
+    tops.sort();
+    Ok(tops)
+}
+
+/// The formatter's check and the style lints.
+fn verible() -> Result<()> {
+    let files = rtl_files()?;
+    let (lint, format) = setup::verible()?;
+    let rules = root().join("hw-model/rtl/verible.rules");
+    let mut command = Command::new(lint);
+    command.current_dir(root());
+    if rules.is_file() {
+        command.arg(format!("--rules_config={}", rules.display()));
+    }
+    step("verible-verilog-lint", command.args(&files))?;
+    step(
+        "verible-verilog-format --verify",
+        Command::new(format).current_dir(root()).arg("--verify").args(format_flags()).args(&files),
+    )
+}
+
+/// Flags of the SystemVerilog formatter, the same for checking and for writing.
+pub(crate) fn format_flags() -> [&'static str; 2] {
+    ["--column_limit=100", "--indentation_spaces=2"]
+}
+
+/// `cargo xtask fmt`: writes what the check wants.
+pub(crate) fn format() -> Result<()> {
+    setup::run(setup::Consent::Ask)?;
+    step("rustfmt", cargo().args(["fmt", "--all"]))?;
+    let (_, format) = setup::verible()?;
+    step(
+        "verible-verilog-format",
+        Command::new(format)
+            .current_dir(root())
+            .arg("--inplace")
+            .args(format_flags())
+            .args(rtl_files()?),
+    )
+}

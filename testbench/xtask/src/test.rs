@@ -1,0 +1,81 @@
+//! `cargo xtask test`: suites by tier, each with a time budget.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::process::{cargo, step_within};
+use crate::setup;
+
+/// How much to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Tier {
+    /// The host's crates and the reference NIC: what one runs while typing.
+    Quick,
+    /// Everything that a merge needs, RTL included.
+    Full,
+    /// The long runs.
+    Night,
+}
+
+struct Suite {
+    name: &'static str,
+    tier: Tier,
+    minutes: u64,
+    args: &'static [&'static str],
+    rtl: bool,
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "host crates, reference NIC, house rules",
+        tier: Tier::Quick,
+        minutes: 12,
+        args: &["test"],
+        rtl: false,
+    },
+    Suite {
+        name: "RTL: blocks and whole NIC",
+        tier: Tier::Full,
+        minutes: 20,
+        args: &["test", "-p", "tandem-rtl-bindings"],
+        rtl: true,
+    },
+    Suite {
+        name: "cosimulation, NIC server, demo",
+        tier: Tier::Full,
+        minutes: 20,
+        args: &[
+            "test",
+            "-p",
+            "tandem-cosim",
+            "-p",
+            "tandem-nic-server",
+            "-p",
+            "tandem-demo",
+            "--features",
+            "tandem-nic-server/rtl,tandem-demo/rtl",
+        ],
+        rtl: true,
+    },
+];
+
+/// Runs every suite up to `tier`.
+pub(crate) fn run(tier: Tier) -> Result<()> {
+    if tier >= Tier::Full {
+        setup::run(setup::Consent::Ask)?;
+    }
+    for suite in SUITES.iter().filter(|suite| suite.tier <= tier) {
+        let mut command: Command = cargo();
+        command.args(suite.args);
+        if suite.rtl {
+            command.envs(setup::environment());
+        }
+        command.env("TANDEM_TIER", format!("{tier:?}").to_lowercase());
+        step_within(suite.name, Duration::from_secs(60 * suite.minutes), &mut command)?;
+    }
+    println!("== all suites of tier {tier:?} passed");
+    Ok(())
+}
