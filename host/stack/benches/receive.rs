@@ -1,0 +1,2 @@
+//! Packets per second.
+fn main() {}
