@@ -325,11 +325,20 @@ impl Server {
         Ok(progress)
     }
 
+    /// Whether [`process_ready`](Self::process_ready) has something to do that [`as_fd`](AsFd::as_fd) does not
+    /// show: commands that arrived while the device waited for a DMA message's answer. Ask before waiting.
+    pub fn has_work(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::has_work)
+    }
+
     /// Waits until there is something to do, at most for `timeout`; `false` when there is nothing.
     ///
     /// # Errors
     /// When the system refuses to wait.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, ServerError> {
+        if self.has_work() {
+            return Ok(true);
+        }
         let timeout = timeout.map(timespec);
         match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),

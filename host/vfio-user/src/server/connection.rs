@@ -86,6 +86,10 @@ impl Connection {
         self.channel.wants_write()
     }
 
+    pub(super) fn has_work(&self) -> bool {
+        self.closing.is_some() || (!self.queue.is_empty() && !self.wants_write())
+    }
+
     /// The next command, from the queue or the socket.
     pub(super) fn next_command(
         &mut self,
