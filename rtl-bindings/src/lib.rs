@@ -7,8 +7,13 @@
 //! AXI4-Lite and AXI4-Stream into bursts, accesses and frames, and holds the NIC to their rules.
 
 mod model;
+mod rtl;
 
 pub use model::{Model, ModelDef, ModelError, ModelOptions, Port, PortDef};
+pub use rtl::{
+    ACCESS_CYCLES_MAX, HANG_CYCLES, NS_PER_CYCLE, Rtl, RtlError, RtlOptions, RtlStats, Stalls,
+    TRACE_EVENTS_MAX, WaveRequest, WaveStart,
+};
 
 /// The models of this build; one constant each, and [`ALL`](models::ALL).
 pub mod models {

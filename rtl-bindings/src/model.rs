@@ -89,6 +89,18 @@ pub enum ModelError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port(u16);
 
+impl Port {
+    /// The port at this place in [`ModelDef::ports`].
+    pub(crate) fn nth(index: u16) -> Self {
+        Self(index)
+    }
+
+    /// Its place in [`ModelDef::ports`].
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Storage {
     at: NonNull<u8>,
