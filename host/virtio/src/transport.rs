@@ -164,6 +164,12 @@ pub trait PciTransport: Send + Sync {
     /// same between calls of [`PciTransport::enable_vectors`].
     fn interrupt_fd(&self, vector: u16) -> Option<BorrowedFd<'_>>;
 
+    /// Readable, and from then on for ever, once the function is gone, when
+    /// [`PciTransport::interrupt_pending`] says so too; `None` when that only shows in accesses.
+    fn removal_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Function-level reset. When it returns the device issues no DMA and no interrupt any more;
     /// vectors are disabled, configuration space is as after power-on but for the BARs, mapped memory
     /// stays mapped.
