@@ -1,6 +1,6 @@
 //! What the block benches share: a clocked model, a random source, and sums done the slow way.
 
-#![allow(dead_code)] // Each bench uses its part.
+#![allow(dead_code, unreachable_pub, missing_docs)] // Each bench uses its part.
 
 use tandem_rtl_bindings::{Model, ModelDef, ModelOptions, Port};
 
@@ -15,7 +15,11 @@ impl Bench {
     /// Makes the model with random initial state and resets it for four cycles.
     pub fn new(def: &'static ModelDef, seed: u64) -> Self {
         let options = ModelOptions { random_state: Some(seed as u32 | 1) };
-        let model = Model::new(def, options).expect("the model exists");
+        let mut model = Model::new(def, options).expect("the model exists");
+        for input in def.ports.iter().filter(|port| port.input) {
+            let port = model.port(input.name).expect("it is in the table");
+            model.set(port, 0);
+        }
         let clk = model.port("clk_i").expect("it has a clock");
         let mut bench = Self { model, clk, cycle: 0 };
         let reset = bench.port("rst_ni");
