@@ -49,7 +49,7 @@ module rx_path
   output logic [Bytes-1:0]      out_keep_o,
   output logic                  out_last_o,
 
-  output logic                  event_valid_o, // a pulse per frame, in the order of their numbers
+  output logic                  event_valid_o, // a pulse per frame, by number, no later than meta
   output rx_event_t             event_o,
   output logic                  busy_o         // beats are under way that have not reached the FIFO
 );

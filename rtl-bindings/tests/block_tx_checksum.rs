@@ -300,7 +300,7 @@ fn every_position_512() {
 
 /// Changes a word behind the field so that the sum is 0xFFFF and the checksum would be zero.
 fn make_zero(bytes: &mut [u8], start: usize) {
-    let Some(last) = (start..bytes.len().saturating_sub(1)).step_by(2).last() else { return };
+    let Some(last) = (start..bytes.len().saturating_sub(1)).step_by(2).next_back() else { return };
     bytes[last..last + 2].fill(0);
     let rest = !ones_sum(0, &bytes[start..]);
     bytes[last..last + 2].copy_from_slice(&rest.to_be_bytes());
