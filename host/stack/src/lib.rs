@@ -29,6 +29,7 @@ mod mesh;
 mod namespace;
 mod random;
 mod route;
+pub mod tcp;
 mod time;
 mod wheel;
 
