@@ -4,6 +4,9 @@
 
 package tandem_pkg;
 
+  // The package states the whole contract; no design uses every constant of it.
+  /* verilator lint_off UNUSEDPARAM */
+
   // Feature bits (virtio 1.3, 5.1.3 and 6).
   localparam int unsigned FeatCsum = 0;
   localparam int unsigned FeatGuestCsum = 1;
@@ -67,9 +70,10 @@ package tandem_pkg;
   localparam logic [7:0] DeviceMtu = 8'h0a;
   localparam logic [7:0] DeviceSpeed = 8'h0c;
   localparam logic [7:0] DeviceDuplex = 8'h10;
+  localparam logic [31:0] SpeedMbit = 32'd100000;
 
   // Counters: index of each 64-bit word from CountersBase.
-  localparam int unsigned NumCounters = 16;
+  localparam int unsigned NumCounters = 17;
   localparam int unsigned CtrId = 0;
   localparam int unsigned CtrCycles = 1;
   localparam int unsigned CtrTxFrames = 2;
@@ -86,6 +90,7 @@ package tandem_pkg;
   localparam int unsigned CtrRxDroppedFilter = 13;
   localparam int unsigned CtrDmaErrors = 14;
   localparam int unsigned CtrIrqs = 15;
+  localparam int unsigned CtrRxDroppedNotReady = 16;
   localparam logic [31:0] CounterId = 32'h4d444e54;
   localparam logic [31:0] CounterLayoutVersion = 32'd1;
 
@@ -155,10 +160,12 @@ package tandem_pkg;
     logic        wrap;
     logic [15:0] slot;
     logic [7:0]  code;
-    logic [7:0]  queue;
+    logic [7:0]  qid;
     logic [7:0]  func;
     logic [7:0]  kind;
   } trace_event_t;
+
+  /* verilator lint_on UNUSEDPARAM */
 
 endpackage
 

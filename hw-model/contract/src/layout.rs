@@ -89,6 +89,9 @@ pub mod device {
     pub const DUPLEX: u32 = 16;
 }
 
+/// `speed` in the device configuration, Mbit/s; `duplex` is 1, full (virtio 1.3, 5.1.4).
+pub const SPEED_MBIT: u32 = 100_000;
+
 /// Counters: 64-bit, little-endian, read-only, cleared by reset of the chip only.
 /// Reading the low half latches the high half.
 pub const COUNTERS: &[(u32, &str, &str)] = &[
@@ -99,7 +102,7 @@ pub const COUNTERS: &[(u32, &str, &str)] = &[
     (0x20, "tx_csum", "checksums inserted"),
     (0x28, "tx_dropped", "transmit chains consumed without a frame: malformed request"),
     (0x30, "rx_frames", "frames given to the driver"),
-    (0x38, "rx_bytes", "bytes given to the driver"),
+    (0x38, "rx_bytes", "bytes given to the driver, without virtio headers"),
     (0x40, "rx_csum_valid", "frames whose transport checksum was found valid"),
     (0x48, "rx_csum_bad", "frames whose transport checksum was found wrong; delivered unmarked"),
     (0x50, "rx_dropped_fifo", "receive FIFO full"),
@@ -108,6 +111,7 @@ pub const COUNTERS: &[(u32, &str, &str)] = &[
     (0x68, "rx_dropped_filter", "not for this station"),
     (0x70, "dma_errors", "bus errors answered to the NIC"),
     (0x78, "irqs", "MSI-X messages sent"),
+    (0x80, "rx_dropped_not_ready", "frames that came while the device or its queue was not ready"),
 ];
 
 /// Version of the counters' layout, in the high half of `id`.
