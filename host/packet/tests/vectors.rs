@@ -10,7 +10,8 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// A SYN as Linux sends it: MSS, SACK permitted, timestamps, NOP, window scale.
+/// A SYN laid out as Linux does: MSS, SACK permitted, timestamps, NOP, window scale. Its checksums
+/// are arbitrary, which this crate must not mind.
 const LINUX_SYN: &str = "
     52540012 34565254 00abcdef 0800
     4500003c 1c464000 40069cac c0a80001 c0a800c7
