@@ -46,14 +46,18 @@ impl Connection {
             // A duplicate, to be ignored; its text counts.
             return Some(Changes::empty());
         }
+        let una_before = self.snd.una;
         let changes = if ack == self.snd.una {
             self.acknowledge_again(now, segment, window);
             Changes::empty()
         } else {
             self.acknowledge_new(now, ack, segment)
         };
-        // If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)) set SND.WND.
-        if self.snd.wl1.lt(seq) || (self.snd.wl1 == seq && self.snd.wl2.le(ack)) {
+        // If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)) set SND.WND. A segment that
+        // acknowledges something new does so too, even as a retransmission with an old SEG.SEQ: its window is
+        // the newest, and the old one, counted from the new SND.UNA, would reach beyond what was offered.
+        let is_new = ack.gt(una_before);
+        if is_new || self.snd.wl1.lt(seq) || (self.snd.wl1 == seq && self.snd.wl2.le(ack)) {
             self.set_window(window, seq, ack);
         }
         let fin_acked = self.fin_is_acked();

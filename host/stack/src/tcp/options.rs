@@ -173,6 +173,9 @@ mod tests {
         assert!(agreed.peer_syn(Instant::ZERO, &options, &path), "an MSS of 1 is raised");
         assert_eq!((agreed.mss(&path), agreed.scale_peer), (MSS_MIN - TIMESTAMPS_LEN, 14));
         assert!(agreed.is_old(Instant::ZERO, 6) && !agreed.is_old(Instant::ZERO, 7));
-        assert!(!agreed.is_old(Instant::from_millis(25 * 24 * 3_600_000), 6), "too old to judge by");
+        assert!(
+            !agreed.is_old(Instant::from_millis(25 * 24 * 3_600_000), 6),
+            "too old to judge by"
+        );
     }
 }

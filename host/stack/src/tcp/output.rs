@@ -142,8 +142,7 @@ impl Connection {
         // RFC 3042: the first two duplicates each allow a new segment beyond cwnd.
         let cwnd = self.congestion.cwnd() + self.recovery.limited_transmit_segments() * mss;
         let room = window_room.min(cwnd.saturating_sub(flight));
-        let segments =
-            (limits.gso_bytes_max / mss).min(u32::from(limits.gso_segments_max)).max(1);
+        let segments = (limits.gso_bytes_max / mss).min(u32::from(limits.gso_segments_max)).max(1);
         let mut len = queued.min(room).min(segments * mss);
         let extent = |len, fin| Some(Extent { seq: self.snd.nxt, len, fin });
         if len < queued {
@@ -279,11 +278,8 @@ impl Connection {
             let flags = TcpFlags::SYN | TcpFlags::ACK;
             TcpRepr { ack: self.rcv.nxt, flags, window, ..TcpRepr::default() }
         };
-        let repr = TcpRepr {
-            seq: self.snd.iss,
-            options: self.agreed.for_syn(now, &self.path),
-            ..repr
-        };
+        let repr =
+            TcpRepr { seq: self.snd.iss, options: self.agreed.for_syn(now, &self.path), ..repr };
         let mut outgoing = self.bare(repr);
         outgoing.is_retransmission = self.sent(now, self.snd.iss, self.snd.iss + 1);
         if outgoing.is_retransmission {

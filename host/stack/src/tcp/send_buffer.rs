@@ -239,7 +239,11 @@ mod tests {
                 for len in [1, 10, 64, 200] {
                     let to = (from + len).min(200);
                     let seq = start.wrapping_add(from as u32);
-                    assert_eq!(bytes(&mut buffer, seq, len), data[from..to], "{acked} {from} {len}");
+                    assert_eq!(
+                        bytes(&mut buffer, seq, len),
+                        data[from..to],
+                        "{acked} {from} {len}"
+                    );
                 }
             }
         }
