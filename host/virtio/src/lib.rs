@@ -20,6 +20,8 @@ mod queue;
 mod registers;
 mod ring;
 mod session;
+#[cfg(test)]
+mod testing;
 mod transport;
 
 pub use features::Features;

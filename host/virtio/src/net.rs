@@ -436,3 +436,7 @@ impl Drop for VirtioNet {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "net_tests.rs"]
+mod tests;
