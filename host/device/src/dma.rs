@@ -33,9 +33,12 @@ impl Region {
     /// What memfd_create, ftruncate or mmap answer.
     pub fn new(name: &str, len: usize) -> std::io::Result<Arc<Self>> {
         let len = len.max(1).next_multiple_of(4096);
-        let fd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
+        use rustix::fs::{MemfdFlags, SealFlags};
+        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let file = File::from(fd);
         file.set_len(len as u64)?;
+        // Who maps it elsewhere can rely on its length: a vfio-user server maps no other memory.
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let map = MmapOptions::new().len(len).map_raw(&file)?;
         Ok(Arc::new(Self { id: RegionId(NEXT_REGION.fetch_add(1, Ordering::Relaxed)), map, file }))
     }
