@@ -178,21 +178,14 @@ impl Function {
     fn run_transmit(&self, state: &mut State) {
         let Some(ring) = &mut state.rings[1] else { return };
         let mut used = Vec::new();
-        loop {
-            ring.set_doorbell(&state.memory, false);
-            while let Some(chain) = ring.next(&state.memory) {
-                let mut bytes = chain.read_all(&state.memory);
-                let frame = bytes.split_off(12);
-                state.wire_out.push((bytes, frame));
-                state.chain_lens.push(chain.pieces.len());
-                used.push((chain, 0));
-            }
-            ring.set_doorbell(&state.memory, true);
-            match ring.next(&state.memory) {
-                Some(_) => unreachable!("one thread at a time"),
-                None => break,
-            }
+        while let Some(chain) = ring.next(&state.memory) {
+            let mut bytes = chain.read_all(&state.memory);
+            let frame = bytes.split_off(12);
+            state.wire_out.push((bytes, frame));
+            state.chain_lens.push(chain.pieces.len());
+            used.push((chain, 0));
         }
+        ring.set_doorbell(&state.memory, true);
         if !used.is_empty() {
             ring.push(&state.memory, &used, self.offer.batches);
         }
@@ -318,17 +311,17 @@ impl Function {
                 queue.enable = 1;
                 let event_idx = state.accepted & 1 << 29 != 0;
                 let mut ring = if state.accepted & 1 << 34 != 0 {
-                    assert!(queue.areas[0] % 16 == 0 && queue.areas[1] % 4 == 0);
+                    assert!(queue.areas[0].is_multiple_of(16) && queue.areas[1].is_multiple_of(4));
                     RingDevice::Packed(PackedDevice::new(queue.areas, queue.size, event_idx))
                 } else {
-                    assert!(queue.size.is_power_of_two() && queue.areas[2] % 4 == 0);
+                    assert!(queue.size.is_power_of_two() && queue.areas[2].is_multiple_of(4));
                     RingDevice::Split(SplitDevice::new(queue.areas, queue.size, event_idx))
                 };
                 ring.set_doorbell(&state.memory, true);
                 state.rings[index] = Some(ring);
             }
             (0x20..0x38, Width::Word) => {
-                let (field, high) = ((offset as usize - 0x20) / 8, offset % 8 != 0);
+                let (field, high) = ((offset as usize - 0x20) / 8, !offset.is_multiple_of(8));
                 let area = &mut state.queues[index].areas[field];
                 *area = if high {
                     *area & 0xFFFF_FFFF | value << 32

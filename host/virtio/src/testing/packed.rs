@@ -23,7 +23,7 @@ impl PackedDevice {
 
     fn place(&self, count: u64) -> (u64, bool) {
         let size = u64::from(self.size);
-        (self.desc + count % size * 16, count / size % 2 == 0)
+        (self.desc + count % size * 16, (count / size).is_multiple_of(2))
     }
 
     /// As in event areas: slot and wrap counter of the `count`th descriptor.
