@@ -27,8 +27,12 @@ mod flow;
 pub mod limits;
 mod mesh;
 mod namespace;
+mod neighbour;
 mod random;
 mod route;
+mod shard;
+mod socket;
+mod stats;
 pub mod tcp;
 mod time;
 mod wheel;
@@ -40,4 +44,6 @@ pub use namespace::{
     IfaceId, IfaceKind, Interface, InterfaceConfig, Namespace, NamespaceConfig, NamespaceId,
 };
 pub use route::Route;
+pub use shard::{ConnectOptions, Link, Received, Shard, ShardConfig, Turn};
+pub use stats::{DropReason, NamespaceStats};
 pub use time::Instant;

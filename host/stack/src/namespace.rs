@@ -120,6 +120,11 @@ impl Backlog {
             .is_ok()
     }
 
+    /// Whether nobody more could be accepted now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.limit
+    }
+
     /// Room for one more handshake.
     pub(crate) fn take_half_open(&self) -> bool {
         Self::take(&self.half_open, limits::HALF_OPEN_MAX.min(self.limit.saturating_mul(2)))
@@ -259,8 +264,7 @@ impl Namespace {
                     limit: limits::INTERFACES_MAX,
                 });
             }
-            let id =
-                IfaceId { namespace: self.shared.id, index: tables.interfaces.len() as u16 };
+            let id = IfaceId { namespace: self.shared.id, index: tables.interfaces.len() as u16 };
             tables.interfaces.push(Arc::new(Interface {
                 id,
                 name: config.name,
