@@ -262,11 +262,11 @@ impl Connection {
         let before = self.mss();
         self.path.mtu = mtu;
         let mss = self.mss();
-        if !self.state.is_synchronized() || mss >= before {
+        if !self.state.is_synchronized() {
             return;
         }
         self.congestion.mss_changed(u32::from(mss));
-        if self.snd.nxt.gt(self.snd.una) {
+        if mss < before && self.snd.nxt.gt(self.snd.una) {
             self.snd.nxt = self.snd.una;
             self.timed = None;
             self.recovery.timed_out(self.snd.max);

@@ -121,7 +121,7 @@ impl Congestion {
         self.cwnd = self.cwnd.min(self.initial_window(mss));
     }
 
-    /// The segment size fell: at least one segment must fit.
+    /// The segment size changed: at least one segment must fit.
     pub(super) fn mss_changed(&mut self, mss: u32) {
         self.cwnd = self.cwnd.max(mss);
     }

@@ -17,6 +17,8 @@ struct Text {
     seq: SeqNumber,
     frame: Option<Frame>,
     fin: bool,
+    /// Something was cut off: the peer is to be told at once where we stand.
+    cut: bool,
     wire_segments: u16,
 }
 
@@ -138,6 +140,7 @@ impl Connection {
             seq: self.rcv.nxt,
             frame: payload,
             fin: segment.has(TcpFlags::FIN),
+            cut: false,
             wire_segments: segment.wire_segments,
         };
         changes | self.input_text(now, text)
@@ -196,7 +199,7 @@ impl Connection {
             }
         }
         // First, check the sequence number.
-        let Some(whole) = self.is_acceptable(seq, sequence_len) else {
+        let Some(whole) = self.is_acceptable(seq, sequence_len, segment.len) else {
             self.stats.unacceptable += 1;
             if seq.lt(self.rcv.nxt) {
                 self.stats.duplicate_bytes_in += u64::from(segment.len);
@@ -226,6 +229,7 @@ impl Connection {
             seq,
             frame: payload,
             fin: segment.has(TcpFlags::FIN),
+            cut: false,
             wire_segments: segment.wire_segments,
         };
         changes | self.input_text(now, text)
@@ -233,7 +237,7 @@ impl Connection {
 
     /// The four cases of RFC 9293 section 3.4. `None`: unacceptable. `Some(false)`: only its
     /// acknowledgement is, since the window is zero.
-    fn is_acceptable(&self, seq: SeqNumber, sequence_len: u32) -> Option<bool> {
+    fn is_acceptable(&self, seq: SeqNumber, sequence_len: u32, len: u32) -> Option<bool> {
         let window = self.receive_window();
         let edge = self.rcv.nxt + window;
         if sequence_len == 0 {
@@ -243,7 +247,8 @@ impl Connection {
             return (seq.ge(self.rcv.last_ack_sent) && seq.le(edge)).then_some(true);
         }
         if window == 0 {
-            return (seq == self.rcv.nxt).then_some(sequence_len == 0);
+            // A FIN takes no room, so that it need not wait for any.
+            return (seq == self.rcv.nxt).then_some(len == 0);
         }
         (seq.lt(edge) && (seq + sequence_len).gt(self.rcv.nxt)).then_some(true)
     }
@@ -312,6 +317,7 @@ impl Connection {
             return Changes::empty();
         }
         if !self.trim(&mut text) {
+            self.owe_ack();
             return Changes::empty();
         }
         // RFC 9293 section 3.6.1 (RFC 1122 section 4.2.2.13): nobody will read it, so the peer is told.
@@ -327,6 +333,9 @@ impl Connection {
         match text.frame.take() {
             Some(frame) if in_order => {
                 changes |= self.take_in_order(now, frame, text.wire_segments);
+                if text.cut {
+                    self.owe_ack();
+                }
             }
             Some(frame) => self.keep_for_later(text.seq, frame, text.wire_segments),
             None if !in_order => self.owe_duplicate_acks(1),
@@ -355,13 +364,13 @@ impl Connection {
             }
             text.seq = self.rcv.nxt;
             // A part was a retransmission: the peer may not have our acknowledgement.
-            self.owe_ack();
+            text.cut = true;
         }
         let room = self.rcv.edge.distance_from(text.seq).max(0) as u32;
         if text.len() > room {
             text.truncate(room);
             text.fin = false;
-            self.owe_ack();
+            text.cut = true;
         }
         if let Some(fin) = self.rcv.fin {
             // Nothing follows a FIN; a second FIN elsewhere is a fault of the peer.

@@ -140,7 +140,8 @@ impl Connection {
         let flight = self.flight();
         let window_room = self.window_room();
         // RFC 3042: the first two duplicates each allow a new segment beyond cwnd.
-        let cwnd = self.congestion.cwnd() + self.recovery.limited_transmit_segments() * mss;
+        let cwnd =
+            self.congestion.cwnd() + self.recovery.limited_transmit_segments(self.snd.una) * mss;
         let room = window_room.min(cwnd.saturating_sub(flight));
         let segments = (limits.gso_bytes_max / mss).min(u32::from(limits.gso_segments_max)).max(1);
         let mut len = queued.min(room).min(segments * mss);

@@ -92,9 +92,13 @@ impl Recovery {
         self.recover = snd_max;
     }
 
-    /// Segments beyond the window that RFC 3042 allows: one for each of the first two duplicates.
-    pub(super) fn limited_transmit_segments(&self) -> u32 {
-        if self.active { 0 } else { self.duplicate_acks.min(DUPLICATE_ACKS - 1) }
+    /// Segments beyond the window that RFC 3042 allows: one for each of the first two duplicates. None after
+    /// a time-out, when duplicates may come from our own retransmissions.
+    pub(super) fn limited_transmit_segments(&self, snd_una: SeqNumber) -> u32 {
+        if self.active || snd_una.le(self.recover) {
+            return 0;
+        }
+        self.duplicate_acks.min(DUPLICATE_ACKS - 1)
     }
 
     /// Keeps `recover` close behind, so that the circle of numbers cannot turn it into the future.

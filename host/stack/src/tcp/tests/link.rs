@@ -421,7 +421,8 @@ impl Link {
             connection.check();
             let is_probe = connection.stats.window_probes > probes;
             let cwnd_allowance = connection.congestion.cwnd()
-                + connection.recovery.limited_transmit_segments() * u32::from(connection.mss());
+                + connection.recovery.limited_transmit_segments(connection.snd.una)
+                    * u32::from(connection.mss());
             let flight = connection.flight();
             let bytes = payload_bytes(&outgoing);
             let repr = outgoing.repr;

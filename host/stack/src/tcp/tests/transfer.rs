@@ -56,7 +56,10 @@ fn seeds() {
             let seed: u64 = seed.parse().expect("TANDEM_TCP_SEED is a number");
             seed..seed + 1
         }
-        Err(_) => 0..300,
+        Err(_) => {
+            0..std::env::var("TANDEM_TCP_SEEDS")
+                .map_or(300, |count| count.parse().expect("TANDEM_TCP_SEEDS is a number"))
+        }
     };
     let many = seeds.end - seeds.start > 1;
     let mut sum = Stats::default();
