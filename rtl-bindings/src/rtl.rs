@@ -158,7 +158,7 @@ impl Rtl {
         let mut rtl = Self {
             params: options::params(def, width_bits)?,
             axi: Axi::new(width_bits as usize / 8),
-            mac_in: MacIn::default(),
+            mac_in: MacIn::new(),
             mac_out: MacOut::new(width_bits as usize / 8),
             access: Access::default(),
             stalls: options.stalls,

@@ -21,6 +21,11 @@ pub(super) struct MacIn {
 }
 
 impl MacIn {
+    /// As the port is after reset: no beat.
+    pub(super) fn new() -> Self {
+        Self { parked: true, ..Self::default() }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !self.active
     }
