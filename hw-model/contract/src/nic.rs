@@ -254,3 +254,65 @@ pub trait Nic {
     /// Appends the decisions made since the last call.
     fn drain_trace(&mut self, out: &mut Vec<crate::trace::Event>);
 }
+
+impl<N: Nic + ?Sized> Nic for Box<N> {
+    fn params(&self) -> &NicParams {
+        (**self).params()
+    }
+
+    fn now(&self) -> Cycle {
+        (**self).now()
+    }
+
+    fn bar_read(&mut self, bus: &mut Bus<'_>, offset: u32, width: Width) -> Result<u32, NicError> {
+        (**self).bar_read(bus, offset, width)
+    }
+
+    fn bar_write(
+        &mut self,
+        bus: &mut Bus<'_>,
+        offset: u32,
+        width: Width,
+        value: u32,
+    ) -> Result<(), NicError> {
+        (**self).bar_write(bus, offset, width, value)
+    }
+
+    fn config_read(&mut self, bus: &mut Bus<'_>, offset: u16) -> Result<u32, NicError> {
+        (**self).config_read(bus, offset)
+    }
+
+    fn config_write(
+        &mut self,
+        bus: &mut Bus<'_>,
+        offset: u16,
+        value: u32,
+        enable: u8,
+    ) -> Result<(), NicError> {
+        (**self).config_write(bus, offset, value, enable)
+    }
+
+    fn set_control(&mut self, control: FunctionControl) {
+        (**self).set_control(control);
+    }
+
+    fn function_reset(&mut self, bus: &mut Bus<'_>) -> Result<(), NicError> {
+        (**self).function_reset(bus)
+    }
+
+    fn run(&mut self, bus: &mut Bus<'_>, cycles: Cycle) -> Result<Run, NicError> {
+        (**self).run(bus, cycles)
+    }
+
+    fn skip_to(&mut self, cycle: Cycle) {
+        (**self).skip_to(cycle);
+    }
+
+    fn set_link(&mut self, up: bool) {
+        (**self).set_link(up);
+    }
+
+    fn drain_trace(&mut self, out: &mut Vec<crate::trace::Event>) {
+        (**self).drain_trace(out);
+    }
+}
