@@ -20,7 +20,7 @@ mod mac;
 mod options;
 mod stall;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tandem_contract::nic::{Bus, Cycle, FunctionControl, Nic, NicError, NicParams, Run, Width};
 use tandem_contract::trace::Event;
@@ -52,6 +52,9 @@ const RESET_CYCLES: u32 = 8;
 
 /// One evaluated cycle in this many is timed.
 const TIMED_EVERY: u64 = 64;
+
+/// A timed cycle that took longer was interrupted by the system and is left out.
+const TIMED_MAX: Duration = Duration::from_micros(50);
 
 /// What an [`Rtl`] has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,6 +139,7 @@ pub struct Rtl {
     progress_at: Cycle,
     /// Time inside Verilator of the timed cycles.
     timed_ns: u64,
+    timed_cycles: u64,
     /// The first failure; a model that failed once is not run again.
     failed: Option<NicError>,
 }
@@ -170,6 +174,7 @@ impl Rtl {
             quiet_cycles: 0,
             progress_at: 0,
             timed_ns: 0,
+            timed_cycles: 0,
             failed: None,
             cycle: 0,
             model,
@@ -181,8 +186,7 @@ impl Rtl {
 
     /// What it has done so far.
     pub fn stats(&self) -> RtlStats {
-        let timed = self.stats.cycles_evaluated / TIMED_EVERY;
-        let eval_ns = match timed {
+        let eval_ns = match self.timed_cycles {
             0 => 0,
             n => {
                 (u128::from(self.timed_ns) * u128::from(self.stats.cycles_evaluated)
@@ -285,7 +289,10 @@ impl Rtl {
         self.model.eval().map_err(|e| e.to_string())?;
         if let (Some(spent), Some(timed)) = (&mut spent, timed) {
             *spent += timed.elapsed();
-            self.timed_ns += spent.as_nanos() as u64;
+            if *spent < TIMED_MAX {
+                self.timed_ns += spent.as_nanos() as u64;
+                self.timed_cycles += 1;
+            }
         }
         if waves {
             self.model.dump(now * NS_PER_CYCLE + NS_PER_CYCLE / 2);

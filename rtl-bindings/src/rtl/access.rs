@@ -79,6 +79,12 @@ impl Access {
     }
 
     pub(super) fn drive(&mut self, model: &mut Model, ports: &Ports) {
+        // An access may follow another without a cycle between them: what was held for the last one is
+        // let go of.
+        if !self.parked {
+            model.set(ports.cfg_valid_i, 0);
+            model.set(ports.flr_req_i, 0);
+        }
         match self.doing {
             Doing::Nothing if self.parked => {}
             Doing::Nothing => {
@@ -87,8 +93,6 @@ impl Access {
                 model.set(ports.s_axil_wvalid_i, 0);
                 model.set(ports.s_axil_rready_i, 0);
                 model.set(ports.s_axil_bready_i, 0);
-                model.set(ports.cfg_valid_i, 0);
-                model.set(ports.flr_req_i, 0);
                 self.parked = true;
             }
             Doing::Read { offset, asked } => {
