@@ -28,6 +28,40 @@ struct Vector {
     masked: bool,
 }
 
+/// What the driver has read and written of the feature bits, by the selector; for the log.
+#[derive(Clone, Copy, Default)]
+struct Negotiation {
+    device_select: u32,
+    driver_select: u32,
+    offered: u64,
+    taken: u64,
+}
+
+impl Negotiation {
+    fn half(bits: &mut u64, select: u32, value: u32) {
+        // Selectors above 1 name bits that virtio-net does not have (virtio 1.3, 4.1.4.3.1).
+        if select < 2 {
+            let shift = 32 * select;
+            *bits = *bits & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift;
+        }
+    }
+
+    fn read(&mut self, offset: u32, value: u32) {
+        if offset == COMMON_BASE + common::DEVICE_FEATURE {
+            Self::half(&mut self.offered, self.device_select, value);
+        }
+    }
+
+    fn written(&mut self, offset: u32, value: u32) {
+        match offset.wrapping_sub(COMMON_BASE) {
+            common::DEVICE_FEATURE_SELECT => self.device_select = value,
+            common::DRIVER_FEATURE_SELECT => self.driver_select = value,
+            common::DRIVER_FEATURE => Self::half(&mut self.taken, self.driver_select, value),
+            _ => {}
+        }
+    }
+}
+
 /// A NIC as a [`Device`] of a vfio-user server.
 pub struct NicDevice {
     nic: Box<dyn Nic>,
@@ -35,6 +69,7 @@ pub struct NicDevice {
     config: ConfigSpace,
     vectors: Vec<Vector>,
     responses: Responses,
+    negotiation: Negotiation,
     trace: Vec<Event>,
     failure: Option<NicError>,
 }
@@ -51,6 +86,7 @@ impl NicDevice {
             config: ConfigSpace::new(vectors),
             vectors: vec![Vector::default(); vectors.into()],
             responses: Responses::new(dma_latency),
+            negotiation: Negotiation::default(),
             trace: Vec::new(),
             failure: None,
         }
@@ -264,6 +300,7 @@ impl Device for NicDevice {
                 } else {
                     self.on_bus(Some(host), |nic, bus| nic.bar_read(bus, offset, width))?
                 };
+                self.negotiation.read(offset, value);
                 let len = width.bytes() as usize;
                 data[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
                 Ok(())
@@ -290,7 +327,10 @@ impl Device for NicDevice {
                 bytes[..len].copy_from_slice(&data[at..at + len]);
                 let value = u32::from_le_bytes(bytes);
                 self.on_bus(Some(host), |nic, bus| nic.bar_write(bus, offset, width, value))?;
+                self.negotiation.written(offset, value);
                 if offset == COMMON_BASE + common::DEVICE_STATUS && bytes[0] & DRIVER_OK != 0 {
+                    let Negotiation { offered, taken, .. } = self.negotiation;
+                    tracing::info!("driver ready: offered={offered:#x} taken={taken:#x}");
                     self.wire.driver_ready();
                 }
                 Ok(())
