@@ -1,12 +1,13 @@
 // Packet FIFO: words are written on approval and can be read only once they were committed.
 //
-//   wr --> [ RAM, Depth words ] --> rd_data_q --> rd
+//   wr --> [ RAM, Depth words ] --> ram_data_q --> rd_data_q --> rd
 //            ^rd   ^commit  ^wr
 //
 // wr_commit_i publishes everything written so far, the word of the same cycle included;
 // wr_rollback_i forgets everything since the last commit, the word of the same cycle included.
-// A committed frame is read without gaps. The RAM's read is synchronous, so it maps to block RAM.
-// Latency from commit to rd_valid_o 2 cycles, throughput one word a cycle each way.
+// A committed frame is read without gaps. The RAM's read is synchronous, so it maps to block RAM,
+// whose slow output has a register of its own: a word or two wait behind the RAM.
+// Latency from commit to rd_valid_o 3 cycles, throughput one word a cycle each way.
 // Assumes that the writer does not write when wr_full_o, nor commit and roll back at once.
 // flush_i empties it in one cycle; what is written in that cycle is lost.
 
@@ -45,14 +46,18 @@ module stream_fifo #(
   logic [PtrW:0] rd_q;
 
   logic [Width-1:0] mem_q [Depth];
+  logic [Width-1:0] ram_data_q;
   logic [Width-1:0] rd_data_q;
+  logic             ram_valid_q;
   logic             rd_valid_q;
+  logic             ram_en;
   logic             rd_en;
 
   assign wr_used_o = wr_q - rd_q;
   assign wr_full_o = wr_used_o[PtrW];
-  assign rd_en     = (rd_q != commit_q) && (!rd_valid_q || rd_ready_i);
-  assign empty_o   = (wr_q == rd_q) && !rd_valid_q;
+  assign rd_en     = ram_valid_q && (!rd_valid_q || rd_ready_i);
+  assign ram_en    = (rd_q != commit_q) && (!ram_valid_q || rd_en);
+  assign empty_o   = (wr_q == rd_q) && !ram_valid_q && !rd_valid_q;
 
   always_comb begin
     wr_d = wr_q;
@@ -62,26 +67,27 @@ module stream_fifo #(
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni || flush_i) begin
-      wr_q       <= '0;
-      commit_q   <= '0;
-      rd_q       <= '0;
-      rd_valid_q <= 1'b0;
+      wr_q        <= '0;
+      commit_q    <= '0;
+      rd_q        <= '0;
+      ram_valid_q <= 1'b0;
+      rd_valid_q  <= 1'b0;
     end else begin
       wr_q <= wr_d;
       if (wr_commit_i) commit_q <= wr_d;
-      if (rd_en) begin
-        rd_q       <= rd_q + 1'b1;
-        rd_valid_q <= 1'b1;
-      end else if (rd_ready_i) begin
-        rd_valid_q <= 1'b0;
-      end
+      if (ram_en) rd_q <= rd_q + 1'b1;
+      if (ram_en) ram_valid_q <= 1'b1;
+      else if (rd_en) ram_valid_q <= 1'b0;
+      if (rd_en) rd_valid_q <= 1'b1;
+      else if (rd_ready_i) rd_valid_q <= 1'b0;
     end
   end
 
   // Without reset, so that it is a RAM.
   always_ff @(posedge clk_i) begin
     if (wr_valid_i) mem_q[wr_q[PtrW-1:0]] <= wr_data_i;
-    if (rd_en) rd_data_q <= mem_q[rd_q[PtrW-1:0]];
+    if (ram_en) ram_data_q <= mem_q[rd_q[PtrW-1:0]];
+    if (rd_en) rd_data_q <= ram_data_q;
   end
 
   assign rd_valid_o = rd_valid_q;

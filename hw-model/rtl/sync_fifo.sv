@@ -67,6 +67,10 @@ module sync_fifo #(
   end
 
   // Properties.
+  int unsigned      ahead;      // where count words from rd_q lead to
+  int unsigned      wrapped;
+  assign ahead   = 32'(rd_q) + 32'(count_q);
+  assign wrapped = (ahead >= Depth) ? ahead - Depth : ahead;
   logic             past_stalled_q;
   logic [Width-1:0] past_data_q;
   always_ff @(posedge clk_i) begin
@@ -80,6 +84,7 @@ module sync_fifo #(
       assert (count_q <= CountW'(Depth));
       assert (32'(wr_q) < Depth);
       assert (32'(rd_q) < Depth);
+      assert (32'(wr_q) == wrapped);
     end
   end
 

@@ -180,10 +180,11 @@ fn stream_fifo_commits_and_rolls_back() {
         b.set(flush, u64::from(flushes));
         b.settle();
         was_full += u64::from(b.is_set(full));
-        // Everything is in the RAM but for one word that may wait at its output.
+        // Everything is in the RAM but for one word or two that wait at its output.
         let inside = public.len() + private.len();
         let in_ram = b.get(used) as usize;
-        assert_eq!(in_ram + usize::from(b.is_set(rd_valid)), inside, "cycle {}", b.now());
+        let outside = usize::from(b.is_set(rd_valid));
+        assert!((outside..=outside + 1).contains(&(inside - in_ram)), "cycle {}", b.now());
         assert_eq!(b.is_set(full), in_ram == STREAM_DEPTH);
         assert_eq!(b.is_set(empty), inside == 0);
         if b.is_set(rd_valid) {
@@ -194,7 +195,7 @@ fn stream_fifo_commits_and_rolls_back() {
             }
         } else {
             waits = if public.is_empty() { 0 } else { waits + 1 };
-            assert!(waits <= 1, "cycle {}: a gap in what is public", b.now());
+            assert!(waits <= 2, "cycle {}: a gap in what is public", b.now());
         }
         if writes {
             private.push(word);
