@@ -121,31 +121,34 @@ impl Sum {
     }
 }
 
-/// Sums bytes as machine-order words; the result needs folding.
+/// Sums bytes as machine-order words; the result needs folding. Of 16 GiB and more it would overflow.
 #[inline]
 fn sum_native(bytes: &[u8]) -> u64 {
-    // Four accumulators of 32-bit words break the dependency on carries, and compilers turn the
-    // loop into vector adds. Each 32-bit word adds less than 2^32, so 2^32 rounds fit.
-    let mut lanes = [0u64; 8];
-    let mut blocks = bytes.chunks_exact(32);
-    for block in &mut blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
-            *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let word = |word: &[u8]| u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let mut sum = 0;
+    let mut rest = bytes;
+    if bytes.len() >= 64 {
+        // Eight accumulators of 32-bit words need no carries, and compilers turn the loop into
+        // vector adds.
+        let mut lanes = [0u64; 8];
+        let mut blocks = bytes.chunks_exact(32);
+        for block in &mut blocks {
+            for (lane, bytes) in lanes.iter_mut().zip(block.chunks_exact(4)) {
+                *lane += word(bytes);
+            }
         }
+        sum = lanes.iter().sum();
+        rest = blocks.remainder();
     }
-    let mut sum: u64 = 0;
-    for lane in lanes {
-        sum += u64::from(fold(lane));
+    let mut words = rest.chunks_exact(4);
+    sum += (&mut words).map(word).sum::<u64>();
+    match *words.remainder() {
+        [a, b, c] => sum + u64::from(u32::from_ne_bytes([a, b, c, 0])),
+        [a, b] => sum + u64::from(u16::from_ne_bytes([a, b])),
+        // RFC 1071 section 4.1: a last odd byte is padded with a zero byte behind it.
+        [a] => sum + u64::from(u16::from_ne_bytes([a, 0])),
+        _ => sum,
     }
-    let mut words = blocks.remainder().chunks_exact(2);
-    for word in &mut words {
-        sum += u64::from(u16::from_ne_bytes([word[0], word[1]]));
-    }
-    // RFC 1071: a last odd byte is padded with a zero byte behind it.
-    if let &[last] = words.remainder() {
-        sum += u64::from(u16::from_ne_bytes([last, 0]));
-    }
-    sum
 }
 
 /// Folds to 16 bits with end-around carry.

@@ -184,3 +184,30 @@ fn transport_sum_v6(
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_udp_sum_of_zero_is_sent_as_all_ones() {
+    // RFC 768: "If the computed checksum is zero, it is transmitted as all ones".
+    let mut spec = Spec {
+        tags: tandem_packet::VlanTags::NONE,
+        src: [10, 0, 0, 1].into(),
+        dst: [10, 0, 0, 2].into(),
+        tos: 0,
+        ttl: 64,
+        id: 1,
+        dont_fragment: true,
+        flow_label: 0,
+        transport: L4::Udp { src_port: 7, dst_port: 9 },
+        payload: vec![0, 0],
+    };
+    // With its own checksum as payload, the datagram sums to all ones.
+    let (bytes, _) = spec.build(Field::Finished);
+    spec.payload = bytes[40..42].to_vec();
+    let (bytes, header_len) = spec.build(Field::Seed);
+    let mut frame = built(&POOL, &bytes, header_len, &[1]);
+    frame.meta_mut().csum = Csum::Partial { start: 34, offset: 6 };
+    checksum::complete(&mut frame).unwrap();
+    let done = frame.to_vec();
+    assert_eq!(done[40..42], [0xff, 0xff]);
+    assert_eq!(checksum::verify(&frame, &Headers::parse(&done).unwrap()), Verdict::Valid);
+}

@@ -44,8 +44,22 @@ impl<'a> EthernetView<'a> {
     /// When the header, or a tag that a type announces, is cut off.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        let (header, mut payload) = fixed::<EthernetHeader>(Protocol::Ethernet, "header", bytes)?;
-        let mut ether_type = EtherType(header.ether_type.get());
+        let (header, payload) = fixed::<EthernetHeader>(Protocol::Ethernet, "header", bytes)?;
+        let ether_type = EtherType(header.ether_type.get());
+        if ether_type.is_vlan() {
+            Self::new_tagged(header, ether_type, payload)
+        } else {
+            // Kept apart from the loop over tags, which made this case, nearly all frames, twice as
+            // slow.
+            Ok(Self { header, tags: VlanTags::NONE, ether_type, payload })
+        }
+    }
+
+    fn new_tagged(
+        header: &'a EthernetHeader,
+        mut ether_type: EtherType,
+        mut payload: &'a [u8],
+    ) -> Result<Self> {
         let mut tags = VlanTags::NONE;
         while ether_type.is_vlan() && tags.len() < VLAN_TAGS_MAX {
             // After the tag's own type come its control information and the next type.
