@@ -82,8 +82,11 @@ impl Connection {
     /// SEG.ACK = SND.UNA.
     fn acknowledge_again(&mut self, now: Instant, segment: &Segment<'_>, window: u32) {
         if self.flight() == 0 {
-            // RFC 9293 section 3.8.6.1, MUST-37: a peer that answers probes may keep its window shut.
-            self.unanswered_since = None;
+            // RFC 9293 section 3.8.6.1, MUST-37: a peer that answers probes may keep its window shut. Not
+            // when nobody is left here to give up: such connections would be the peer's to pile up.
+            if !self.closed_by_owner {
+                self.unanswered_since = None;
+            }
             return;
         }
         // RFC 5681 section 2: a duplicate acknowledgement has no text, no SYN or FIN, and the same window.

@@ -382,6 +382,21 @@ fn windows() {
 }
 
 #[test]
+fn a_closed_window_does_not_hold_a_closed_connection_for_ever() {
+    for (call, ends) in [("close", true), ("shutdown", false)] {
+        let config = Config { user_timeout: Duration::from_secs(100), ..config() };
+        let zero = "< . 1001 ack 101 win 0\n";
+        let mut text = format!("{ESTABLISHED}{zero}write 100\n{call}\n");
+        for wait in [1, 2, 4, 8, 16, 32] {
+            text += &format!("+ {}\n> P. 101+1\n{zero}", wait * 1000);
+        }
+        text +=
+            if ends { "+ 38000\nstate Closed\nerror TimedOut" } else { "+ 38000\nstate FinWait1" };
+        run(config, &text);
+    }
+}
+
+#[test]
 fn our_window_moves_by_worthwhile_steps_only() {
     // RFC 9293 section 3.8.6.2.2.
     let config = Config { receive_buffer_bytes_max: 4000, ..config() };
