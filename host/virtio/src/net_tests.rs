@@ -319,9 +319,9 @@ fn arming_wakes_for_frames_completions_and_link() {
         assert!(queue.arm().unwrap());
         function.run();
         assert!(readable(&*queue), "a completion wakes too");
-        assert!(!queue.arm().unwrap());
-        queue.completed(&mut Vec::new()).unwrap();
-        assert!(queue.arm().unwrap());
+        assert_eq!(queue.in_flight(), 1);
+        assert!(queue.arm().unwrap(), "arming takes completed frames back");
+        assert_eq!(queue.in_flight(), 0);
 
         function.set_link(false);
         assert!(readable(&*queue));

@@ -520,6 +520,7 @@ impl Queue for NetQueue {
         self.check()?;
         // Old interrupts first: one that comes from here on must stay visible.
         self.service()?;
+        self.reclaim()?;
         self.refill()?;
         self.session.stats.publish(&self.stats);
         self.armed = true;

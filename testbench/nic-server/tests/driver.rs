@@ -183,7 +183,8 @@ fn inside() {
             }
         }
     }
-    assert!(queue.stats().interrupts > 0 && queue.stats().rx_errors == 0);
+    let stats = queue.stats();
+    assert!(stats.interrupts > 0 && stats.rx_errors == 0, "{stats:?}");
 
     // The NIC dies with buffers of ours.
     let free = pool.stats().free;
