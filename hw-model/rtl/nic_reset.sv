@@ -15,7 +15,7 @@ module nic_reset
   input  wire logic                 clk_i,
   input  wire logic                 rst_ni,
 
-  input  wire logic                 flr_req_i,      // held until flr_done_o
+  input  wire logic                 flr_req_i,      // held until flr_done_o, not longer
   output logic                      flr_done_o,
   input  wire logic                 dev_req_i,
   output logic                      dev_done_o,
@@ -39,7 +39,7 @@ module nic_reset
 
   localparam int unsigned QueueW = $clog2(NumQueues);
 
-  typedef enum logic [2:0] {StIdle, StStart, StDrain, StDone, StClear, StRelease} state_e;
+  typedef enum logic [2:0] {StIdle, StStart, StDrain, StDone, StClear} state_e;
   state_e            state_q, state_d;
   reset_e            kind_q, kind_d;
   logic [QueueW-1:0] queue_q, queue_d;
@@ -83,10 +83,9 @@ module nic_reset
       end
       StClear: begin
         clear_o = whole;
-        state_d = (kind_q == ResetFlr) ? StRelease : StIdle;
+        // A request that is up in the next cycle is a new one.
+        state_d = StIdle;
       end
-      // The requester lets go after the answer.
-      StRelease: if (!flr_req_i) state_d = StIdle;
       default: state_d = StIdle;
     endcase
   end

@@ -16,29 +16,29 @@ use tandem_contract::trace::{Event, Kind};
 use tandem_rtl_bindings::{Rtl, RtlOptions, Stalls};
 
 /// Descriptor flags (virtio 1.3, 2.8.6, 2.8.1).
-pub const NEXT: u16 = 1;
-pub const WRITE: u16 = 2;
-pub const INDIRECT: u16 = 4;
-pub const AVAIL: u16 = 1 << 7;
-pub const USED: u16 = 1 << 15;
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+pub(crate) const AVAIL: u16 = 1 << 7;
+pub(crate) const USED: u16 = 1 << 15;
 
 /// Where memory lies: above 4 GiB, so that the upper address half counts.
-pub const BASE: u64 = 0x12_3400_0000;
-pub const MEMORY_LEN: usize = 4 << 20;
+pub(crate) const BASE: u64 = 0x12_3400_0000;
+pub(crate) const MEMORY_LEN: usize = 4 << 20;
 
-pub const RX: u16 = 0;
-pub const TX: u16 = 1;
+pub(crate) const RX: u16 = 0;
+pub(crate) const TX: u16 = 1;
 
 /// xorshift64: results repeat.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -46,11 +46,11 @@ impl Random {
     }
 
     /// Below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 16) % n
     }
 
-    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| self.next() as u8).collect()
     }
 }
@@ -67,22 +67,22 @@ struct Pending {
 
 /// Host memory with latency, reordering between identifiers, and errors.
 #[derive(Debug)]
-pub struct Memory {
-    pub bytes: Vec<u8>,
-    pub latency: Cycle,
+pub(crate) struct Memory {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) latency: Cycle,
     /// Added to the latency, at most, at random.
-    pub jitter: Cycle,
+    pub(crate) jitter: Cycle,
     random: Random,
     pending: Vec<Pending>,
     /// Requests that touch any of these addresses fail.
-    pub bad: Vec<std::ops::Range<u64>>,
+    pub(crate) bad: Vec<std::ops::Range<u64>>,
     /// MSI-X messages: writes outside memory, address and data.
-    pub messages: Vec<(u64, u32)>,
+    pub(crate) messages: Vec<(u64, u32)>,
     /// Addresses outside memory that take writes.
-    pub message_window: std::ops::Range<u64>,
-    pub requests: u64,
+    pub(crate) message_window: std::ops::Range<u64>,
+    pub(crate) requests: u64,
     /// Bytes read and written.
-    pub traffic: u64,
+    pub(crate) traffic: u64,
 }
 
 impl Memory {
@@ -101,7 +101,7 @@ impl Memory {
         }
     }
 
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.pending.len()
     }
 
@@ -111,20 +111,20 @@ impl Memory {
         (end <= self.bytes.len()).then_some(start..end)
     }
 
-    pub fn read(&self, addr: u64, len: usize) -> &[u8] {
+    pub(crate) fn read(&self, addr: u64, len: usize) -> &[u8] {
         &self.bytes[self.range(addr, len).expect("inside memory")]
     }
 
-    pub fn write(&mut self, addr: u64, data: &[u8]) {
+    pub(crate) fn write(&mut self, addr: u64, data: &[u8]) {
         let range = self.range(addr, data.len()).expect("inside memory");
         self.bytes[range].copy_from_slice(data);
     }
 
-    pub fn u16(&self, addr: u64) -> u16 {
+    pub(crate) fn u16(&self, addr: u64) -> u16 {
         u16::from_le_bytes(self.read(addr, 2).try_into().unwrap())
     }
 
-    pub fn u32(&self, addr: u64) -> u32 {
+    pub(crate) fn u32(&self, addr: u64) -> u32 {
         u32::from_le_bytes(self.read(addr, 4).try_into().unwrap())
     }
 }
@@ -139,7 +139,7 @@ impl HostPort for Memory {
         self.requests += 1;
         self.traffic += u64::from(request.len);
         let extra = if self.jitter == 0 { 0 } else { self.random.below(self.jitter + 1) };
-        let addresses = request.addr..request.addr + u64::from(request.len);
+        let addresses = request.addr..request.addr.saturating_add(u64::from(request.len));
         let message = self.message_window.contains(&request.addr);
         let error = self.bad.iter().any(|b| b.start < addresses.end && addresses.start < b.end)
             || (!message && self.range(request.addr, request.len as usize).is_none());
@@ -208,11 +208,11 @@ impl HostPort for Memory {
 
 /// The wire: frames to come, frames that left.
 #[derive(Debug, Default)]
-pub struct Wire {
-    pub arriving: VecDeque<(Cycle, Vec<u8>, bool)>,
-    pub departed: Vec<(Cycle, Vec<u8>)>,
+pub(crate) struct Wire {
+    pub(crate) arriving: VecDeque<(Cycle, Vec<u8>, bool)>,
+    pub(crate) departed: Vec<(Cycle, Vec<u8>)>,
     /// Not ready while set.
-    pub blocked: bool,
+    pub(crate) blocked: bool,
 }
 
 impl WirePort for Wire {
@@ -241,26 +241,26 @@ impl WirePort for Wire {
 
 /// One used element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Used {
-    pub id: u16,
-    pub len: u32,
-    pub flags: u16,
+pub(crate) struct Used {
+    pub(crate) id: u16,
+    pub(crate) len: u32,
+    pub(crate) flags: u16,
 }
 
 /// The driver's half of a packed ring.
 #[derive(Debug, Clone)]
-pub struct Ring {
-    pub queue: u16,
-    pub size: u16,
-    pub desc: u64,
-    pub driver: u64,
-    pub device: u64,
-    pub next: u16,
-    pub wrap: bool,
-    pub used_next: u16,
-    pub used_wrap: bool,
+pub(crate) struct Ring {
+    pub(crate) queue: u16,
+    pub(crate) size: u16,
+    pub(crate) desc: u64,
+    pub(crate) driver: u64,
+    pub(crate) device: u64,
+    pub(crate) next: u16,
+    pub(crate) wrap: bool,
+    pub(crate) used_next: u16,
+    pub(crate) used_wrap: bool,
     /// Descriptors of each buffer in flight, by identifier.
-    pub counts: HashMap<u16, u16>,
+    pub(crate) counts: HashMap<u16, u16>,
 }
 
 impl Ring {
@@ -280,7 +280,7 @@ impl Ring {
     }
 
     /// Writes one descriptor as it is given.
-    pub fn put_raw(&self, mem: &mut Memory, slot: u16, addr: u64, len: u32, id: u16, flags: u16) {
+    pub(crate) fn put_raw(&self, mem: &mut Memory, slot: u16, addr: u64, len: u32, id: u16, flags: u16) {
         let mut raw = [0; 16];
         raw[..8].copy_from_slice(&addr.to_le_bytes());
         raw[8..12].copy_from_slice(&len.to_le_bytes());
@@ -290,7 +290,7 @@ impl Ring {
     }
 
     /// Makes a chain available; `extra` flags go to every descriptor. Its head is written last.
-    pub fn add(&mut self, mem: &mut Memory, id: u16, chain: &[(u64, u32)], extra: u16) {
+    pub(crate) fn add(&mut self, mem: &mut Memory, id: u16, chain: &[(u64, u32)], extra: u16) {
         let (mut slot, mut wrap) = (self.next, self.wrap);
         let mut head = None;
         for (i, &(addr, len)) in chain.iter().enumerate() {
@@ -315,7 +315,7 @@ impl Ring {
     }
 
     /// The next used element, if there is one.
-    pub fn take(&mut self, mem: &Memory) -> Option<Used> {
+    pub(crate) fn take(&mut self, mem: &Memory) -> Option<Used> {
         let at = self.desc + 16 * u64::from(self.used_next);
         let flags = mem.u16(at + 14);
         let (avail, used) = (flags & AVAIL != 0, flags & USED != 0);
@@ -333,38 +333,38 @@ impl Ring {
     }
 }
 
-pub const VERSION_1: u64 = 1 << bit::VERSION_1;
-pub const RING_PACKED: u64 = 1 << bit::RING_PACKED;
-pub const CSUM: u64 = 1 << bit::CSUM;
-pub const GUEST_CSUM: u64 = 1 << bit::GUEST_CSUM;
-pub const MRG_RXBUF: u64 = 1 << bit::MRG_RXBUF;
-pub const EVENT_IDX: u64 = 1 << bit::EVENT_IDX;
-pub const RING_RESET: u64 = 1 << bit::RING_RESET;
-pub const BASIC: u64 = VERSION_1 | RING_PACKED;
+pub(crate) const VERSION_1: u64 = 1 << bit::VERSION_1;
+pub(crate) const RING_PACKED: u64 = 1 << bit::RING_PACKED;
+pub(crate) const CSUM: u64 = 1 << bit::CSUM;
+pub(crate) const GUEST_CSUM: u64 = 1 << bit::GUEST_CSUM;
+pub(crate) const MRG_RXBUF: u64 = 1 << bit::MRG_RXBUF;
+pub(crate) const EVENT_IDX: u64 = 1 << bit::EVENT_IDX;
+pub(crate) const RING_RESET: u64 = 1 << bit::RING_RESET;
+pub(crate) const BASIC: u64 = VERSION_1 | RING_PACKED;
 
 /// All of it together.
-pub struct Bench {
-    pub nic: Rtl,
-    pub mem: Memory,
-    pub wire: Wire,
-    pub rx: Ring,
-    pub tx: Ring,
-    pub trace: Vec<Event>,
+pub(crate) struct Bench {
+    pub(crate) nic: Rtl,
+    pub(crate) mem: Memory,
+    pub(crate) wire: Wire,
+    pub(crate) rx: Ring,
+    pub(crate) tx: Ring,
+    pub(crate) trace: Vec<Event>,
 }
 
 impl Bench {
-    pub fn new(data_w_bits: u32) -> Self {
+    pub(crate) fn new(data_w_bits: u32) -> Self {
         Self::with(RtlOptions::new(data_w_bits))
     }
 
-    pub fn stalled(data_w_bits: u32, per_256: u8, seed: u64) -> Self {
+    pub(crate) fn stalled(data_w_bits: u32, per_256: u8, seed: u64) -> Self {
         let mut options = RtlOptions::new(data_w_bits);
         options.stalls = Stalls::new(per_256, seed);
         options.random_state = Some(seed as u32 | 1);
         Self::with(options)
     }
 
-    pub fn with(options: RtlOptions) -> Self {
+    pub(crate) fn with(options: RtlOptions) -> Self {
         let mut bench = Self {
             nic: Rtl::new(options).expect("a model"),
             mem: Memory::new(),
@@ -382,60 +382,60 @@ impl Bench {
         bench
     }
 
-    pub fn read(&mut self, offset: u32, width: Width) -> u32 {
+    pub(crate) fn read(&mut self, offset: u32, width: Width) -> u32 {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         self.nic.bar_read(&mut bus, offset, width).unwrap()
     }
 
-    pub fn write(&mut self, offset: u32, width: Width, value: u32) {
+    pub(crate) fn write(&mut self, offset: u32, width: Width, value: u32) {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         self.nic.bar_write(&mut bus, offset, width, value).unwrap();
     }
 
-    pub fn r8(&mut self, offset: u32) -> u32 {
+    pub(crate) fn r8(&mut self, offset: u32) -> u32 {
         self.read(offset, Width::Byte)
     }
 
-    pub fn r16(&mut self, offset: u32) -> u32 {
+    pub(crate) fn r16(&mut self, offset: u32) -> u32 {
         self.read(offset, Width::Half)
     }
 
-    pub fn r32(&mut self, offset: u32) -> u32 {
+    pub(crate) fn r32(&mut self, offset: u32) -> u32 {
         self.read(offset, Width::Word)
     }
 
-    pub fn w8(&mut self, offset: u32, value: u32) {
+    pub(crate) fn w8(&mut self, offset: u32, value: u32) {
         self.write(offset, Width::Byte, value);
     }
 
-    pub fn w16(&mut self, offset: u32, value: u32) {
+    pub(crate) fn w16(&mut self, offset: u32, value: u32) {
         self.write(offset, Width::Half, value);
     }
 
-    pub fn w32(&mut self, offset: u32, value: u32) {
+    pub(crate) fn w32(&mut self, offset: u32, value: u32) {
         self.write(offset, Width::Word, value);
     }
 
-    pub fn status(&mut self) -> u32 {
+    pub(crate) fn status(&mut self) -> u32 {
         self.r8(common::DEVICE_STATUS)
     }
 
-    pub fn set_status(&mut self, value: u32) {
+    pub(crate) fn set_status(&mut self, value: u32) {
         self.w8(common::DEVICE_STATUS, value);
     }
 
-    pub fn config_read(&mut self, offset: u16) -> u32 {
+    pub(crate) fn config_read(&mut self, offset: u16) -> u32 {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         self.nic.config_read(&mut bus, offset).unwrap()
     }
 
-    pub fn config_write(&mut self, offset: u16, value: u32, enable: u8) {
+    pub(crate) fn config_write(&mut self, offset: u16, value: u32, enable: u8) {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         self.nic.config_write(&mut bus, offset, value, enable).unwrap();
     }
 
     /// Runs until idle, at most `cycles`; whether it became idle.
-    pub fn run(&mut self, cycles: Cycle) -> bool {
+    pub(crate) fn run(&mut self, cycles: Cycle) -> bool {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         let run = self.nic.run(&mut bus, cycles).unwrap();
         self.nic.drain_trace(&mut self.trace);
@@ -443,7 +443,7 @@ impl Bench {
     }
 
     /// Runs until idle; a NIC that never becomes so hangs.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..200 {
             if self.run(10_000) {
                 if self.wire.arriving.is_empty() {
@@ -456,14 +456,14 @@ impl Bench {
         panic!("still busy: {:?}", self.trace.last());
     }
 
-    pub fn function_reset(&mut self) -> Result<(), NicError> {
+    pub(crate) fn function_reset(&mut self) -> Result<(), NicError> {
         let mut bus = Bus { host: &mut self.mem, wire: &mut self.wire };
         self.nic.function_reset(&mut bus)?;
         self.nic.drain_trace(&mut self.trace);
         Ok(())
     }
 
-    pub fn write_features(&mut self, features: u64) {
+    pub(crate) fn write_features(&mut self, features: u64) {
         for half in 0..2 {
             self.w32(common::DRIVER_FEATURE_SELECT, half);
             self.w32(common::DRIVER_FEATURE, (features >> (32 * half)) as u32);
@@ -471,7 +471,7 @@ impl Bench {
     }
 
     /// Up to FEATURES_OK; whether it was accepted.
-    pub fn negotiate(&mut self, features: u64) -> bool {
+    pub(crate) fn negotiate(&mut self, features: u64) -> bool {
         self.set_status(0);
         let mut rounds = 0;
         while self.status() != 0 {
@@ -485,7 +485,7 @@ impl Bench {
         self.status() & 8 != 0
     }
 
-    pub fn setup_queue(&mut self, ring: &Ring, vector: u32) {
+    pub(crate) fn setup_queue(&mut self, ring: &Ring, vector: u32) {
         self.w16(common::QUEUE_SELECT, ring.queue.into());
         self.w16(common::QUEUE_SIZE, ring.size.into());
         self.w16(common::QUEUE_MSIX_VECTOR, vector);
@@ -501,7 +501,7 @@ impl Bench {
     }
 
     /// Fresh rings of this size, negotiated, enabled, driver ready, vectors unmasked.
-    pub fn start(&mut self, features: u64, size: u16) {
+    pub(crate) fn start(&mut self, features: u64, size: u16) {
         assert!(self.negotiate(features | BASIC));
         self.rx = Ring::new(RX, size, BASE);
         self.tx = Ring::new(TX, size, BASE + 0x1_0000);
@@ -521,30 +521,30 @@ impl Bench {
         assert_eq!(self.status(), 15);
     }
 
-    pub fn kick(&mut self, queue: u16) {
+    pub(crate) fn kick(&mut self, queue: u16) {
         let offset = layout::NOTIFY_BASE + layout::NOTIFY_STRIDE * u32::from(queue);
         self.w16(offset, queue.into());
     }
 
-    pub fn counter(&mut self, name: &str) -> u64 {
+    pub(crate) fn counter(&mut self, name: &str) -> u64 {
         let &(offset, _, _) = layout::COUNTERS.iter().find(|c| c.1 == name).expect("a counter");
         let low = self.r32(layout::COUNTERS_BASE + offset);
         let high = self.r32(layout::COUNTERS_BASE + offset + 4);
         u64::from(high) << 32 | u64::from(low)
     }
 
-    pub fn events(&self, kind: Kind) -> Vec<Event> {
+    pub(crate) fn events(&self, kind: Kind) -> Vec<Event> {
         self.trace.iter().copied().filter(|e| e.kind == kind).collect()
     }
 
-    pub fn arrive(&mut self, frame: Vec<u8>) {
+    pub(crate) fn arrive(&mut self, frame: Vec<u8>) {
         let now = self.nic.now();
         self.wire.arriving.push_back((now, frame, false));
     }
 }
 
 /// A virtio-net header: flags, gso_type, csum_start, csum_offset.
-pub fn header(flags: u8, gso_type: u8, csum_start: u16, csum_offset: u16) -> [u8; 12] {
+pub(crate) fn header(flags: u8, gso_type: u8, csum_start: u16, csum_offset: u16) -> [u8; 12] {
     let mut hdr = [0; 12];
     hdr[0] = flags;
     hdr[1] = gso_type;
@@ -554,7 +554,7 @@ pub fn header(flags: u8, gso_type: u8, csum_start: u16, csum_offset: u16) -> [u8
 }
 
 /// A broadcast frame of `len` bytes with an unknown type.
-pub fn broadcast(random: &mut Random, len: usize) -> Vec<u8> {
+pub(crate) fn broadcast(random: &mut Random, len: usize) -> Vec<u8> {
     let mut frame = random.bytes(len);
     frame[..6].fill(0xFF);
     if len >= 14 {
