@@ -55,7 +55,7 @@ fn run() -> Result<()> {
     list::refuse_duplicates(&models)?;
     models.retain(Model::enabled);
 
-    let sources = Sources::scan(&rtl)?;
+    let sources = Sources::scan(&[rtl.clone(), manifest.join("tests/rtl")])?;
     let tools = compile::Tools::find(&rtl, &out, &cache)?;
     let built = build_all(&tools, &sources, &models)?;
 

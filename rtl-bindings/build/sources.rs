@@ -23,10 +23,10 @@ struct File {
 }
 
 impl Sources {
-    /// Reads all of `root`.
-    pub(crate) fn scan(root: &Path) -> Result<Self> {
+    /// Reads all that is under these folders.
+    pub(crate) fn scan(roots: &[PathBuf]) -> Result<Self> {
         let mut texts = Vec::new();
-        let mut folders = vec![root.to_owned()];
+        let mut folders = roots.to_vec();
         let mut next = 0;
         while next < folders.len() {
             let folder = folders[next].clone();

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tandem_contract::nic::{Bus, Cycle, FunctionControl, Nic, NicError, NicParams, Run, Width};
 use tandem_contract::trace::Event;
 
-use crate::{Model, ModelError, Port};
+use crate::{Model, ModelDef, ModelError, Port};
 use access::Access;
 use axi::Axi;
 use mac::{MacIn, MacOut};
@@ -150,7 +150,15 @@ impl Rtl {
     /// # Errors
     /// [`RtlError`]: no such model in this build, or the RTL failed an assertion in reset.
     pub fn new(options: RtlOptions) -> Result<Self, RtlError> {
-        let def = options.model()?;
+        Self::with_model(options.model()?, options)
+    }
+
+    /// The same with a model that is named, whatever `options` would choose; it must have the ports of
+    /// the NIC.
+    ///
+    /// # Errors
+    /// [`RtlError`].
+    pub fn with_model(def: &'static ModelDef, options: RtlOptions) -> Result<Self, RtlError> {
         let mut model = Model::new(def, options.model_options())?;
         let ports = Ports::find(&model)?;
         let width_bits = model.bits(ports.m_mac_tdata_o);
