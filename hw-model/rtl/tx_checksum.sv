@@ -6,7 +6,7 @@
 //                                              \-> csum_sum --> sync_fifo (sum) ---^
 //
 // Throughput one beat a cycle, frames back to back. Latency from a frame's last beat in to its
-// first beat out 10 cycles; the frame is stored whole, so that out_valid_o stays up from its first
+// first beat out 12 cycles; the frame is stored whole, so that out_valid_o stays up from its first
 // beat to its last, as a MAC needs. A frame that is dropped leaves no beat but a done, in order
 // with the rest.
 //
@@ -107,7 +107,6 @@ module tx_checksum
     logic [15:0]      field_pos;  // of the checksum field's first byte
     logic [15:0]      field_pos1; // of its second
     logic             insert;
-    logic             swap;       // the sum was made on words that are odd to csum_start's
     logic             dropped;
     logic             aborted;
     drop_e            reason;
@@ -116,6 +115,7 @@ module tx_checksum
   logic             c_valid_q, c_first_q, c_last_q, c_over_q;
   logic [DataW-1:0] c_data_q;
   logic [Bytes-1:0] c_mask_q;
+  logic             c_swap_q;    // csum_start is odd: the sum's words are not csum_start's
   info_t            c_info_q;    // whole at last
 
   logic               in_frame_q;
@@ -211,7 +211,7 @@ module tx_checksum
       c_info_q.field_pos  <= b_need_q - 16'd2;
       c_info_q.field_pos1 <= b_need_q - 16'd1;
       c_info_q.insert     <= b_en_q && !(b_over || b_bad || b_abort);
-      c_info_q.swap       <= b_odd_q;
+      c_swap_q            <= b_odd_q;
       c_info_q.dropped    <= b_over || b_bad || b_abort;
       c_info_q.aborted    <= b_abort;
       c_info_q.reason     <= b_over ? DropTooLong : DropBadRequest;
@@ -242,6 +242,8 @@ module tx_checksum
   );
 
   // What is known of each frame, and its sum, which comes a few cycles later.
+  logic               known;
+  logic               head_take;
   logic               info_valid;
   logic               info_space;
   logic               sum_valid;
@@ -251,18 +253,19 @@ module tx_checksum
   logic [15:0]        sum_out;
   logic [FramesW-1:0] info_count;
   logic [FramesW-1:0] sum_count;
-  info_t              info;
+  logic               swap_out;
+  info_t              info_out;
 
-  sync_fifo #(.Width($bits(info_t)), .Depth(FramesMax)) u_info (
+  sync_fifo #(.Width(1 + $bits(info_t)), .Depth(FramesMax)) u_info (
     .clk_i,
     .rst_ni,
     .clear_i     (1'b0),
     .in_valid_i  (c_valid_q && c_last_q),
     .in_ready_o  (info_space),
-    .in_data_i   (c_info_q),
+    .in_data_i   ({c_swap_q, c_info_q}),
     .out_valid_o (info_valid),
-    .out_ready_i (frame_out),
-    .out_data_o  (info),
+    .out_ready_i (head_take),
+    .out_data_o  ({swap_out, info_out}),
     .count_o     (info_count)
   );
 
@@ -288,10 +291,30 @@ module tx_checksum
     .in_ready_o  (sum_space),
     .in_data_i   (sum == 16'hFFFF ? 16'hFFFF : ~sum),
     .out_valid_o (sum_valid),
-    .out_ready_i (frame_out),
+    .out_ready_i (head_take),
     .out_data_o  (sum_out),
     .count_o     (sum_count)
   );
+
+  // The frame that is going out: both queues' heads in a register, so that their RAM is not in the
+  // patch's way. The field takes the high byte first, the sum has csum_start's word order or the
+  // other one.
+  logic        head_q;
+  info_t       info_q;
+  logic [15:0] field_q;
+  assign known     = info_valid && sum_valid;
+  assign head_take = known && (!head_q || frame_out);
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) head_q <= 1'b0;
+    else head_q <= head_take || (head_q && !frame_out);
+  end
+  always_ff @(posedge clk_i) begin
+    if (head_take) begin
+      info_q  <= info_out;
+      field_q <= swap_out ? {sum_out[7:0], sum_out[15:8]} : sum_out;
+    end
+  end
 
   // Output: one register behind the patch.
   logic             out_valid_q, out_last_q;
@@ -306,31 +329,26 @@ module tx_checksum
   logic     beat_out;
   logic     beat_last;
   logic     drop_out;
-  logic     known;
   tx_done_t head_done;
 
-  assign known     = info_valid && sum_valid;
   assign out_free  = !out_valid_q || out_ready_i;
-  assign ram_ready = known && !info.dropped && out_free;
+  assign ram_ready = head_q && !info_q.dropped && out_free;
   assign beat_out  = ram_ready && ram_valid;
-  assign beat_last = idx_q == info.end_pos[15:LaneW];
+  assign beat_last = idx_q == info_q.end_pos[15:LaneW];
   // In order: not before the frame ahead has left the output register.
-  assign drop_out  = known && info.dropped && !out_valid_q;
+  assign drop_out  = head_q && info_q.dropped && !out_valid_q;
   assign frame_out = drop_out || (beat_out && beat_last);
 
-  assign head_done = '{tag: info.tag, len: info.len, inserted: info.insert, dropped: info.dropped,
-                       aborted: info.aborted, reason: info.reason};
+  assign head_done = '{tag: info_q.tag, len: info_q.len, inserted: info_q.insert,
+                       dropped: info_q.dropped, aborted: info_q.aborted, reason: info_q.reason};
 
-  // The sum has csum_start's word order or the other one; the field takes the high byte first.
   always_comb begin
     out_data_d = ram_data;
-    if (info.insert && idx_q == info.field_pos[15:LaneW]) begin
-      out_data_d[{info.field_pos[LaneW-1:0], 3'b0} +: 8] =
-          info.swap ? sum_out[15:8] : sum_out[7:0];
+    if (info_q.insert && idx_q == info_q.field_pos[15:LaneW]) begin
+      out_data_d[{info_q.field_pos[LaneW-1:0], 3'b0} +: 8] = field_q[7:0];
     end
-    if (info.insert && idx_q == info.field_pos1[15:LaneW]) begin
-      out_data_d[{info.field_pos1[LaneW-1:0], 3'b0} +: 8] =
-          info.swap ? sum_out[7:0] : sum_out[15:8];
+    if (info_q.insert && idx_q == info_q.field_pos1[15:LaneW]) begin
+      out_data_d[{info_q.field_pos1[LaneW-1:0], 3'b0} +: 8] = field_q[15:8];
     end
   end
 
@@ -351,7 +369,7 @@ module tx_checksum
       out_data_q <= out_data_d;
       out_last_q <= beat_last;
       // end_pos's lane counts the lanes behind the first.
-      out_keep_q <= beat_last ? {Bytes{1'b1}} >> ~info.end_pos[LaneW-1:0] : '1;
+      out_keep_q <= beat_last ? {Bytes{1'b1}} >> ~info_q.end_pos[LaneW-1:0] : '1;
       sent_q     <= head_done;
     end
     done_q <= drop_out ? head_done : sent_q;
