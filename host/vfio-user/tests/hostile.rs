@@ -208,6 +208,10 @@ fn surplus_descriptors_are_closed() {
         raw.send_with_fds(&bytes, &eventfds);
         assert_eq!(raw.reply().0.error, 24); // EMFILE
     }
+    // The limit is the message's: two pieces of it cannot bring more.
+    raw.send_with_fds(&bytes[..HEADER_LEN], &eventfds[..10]);
+    raw.send_with_fds(&bytes[HEADER_LEN..], &eventfds[..10]);
+    assert_eq!(raw.reply().0.error, 24);
     // Descriptors where none belong are closed as well.
     let mut read = Vec::new();
     let access = RegionAccess { offset: 0, region: 7, count: 4 };
@@ -219,7 +223,7 @@ fn surplus_descriptors_are_closed() {
     // Other tests of this process open a few meanwhile; 600 leaked ones would show.
     assert!(open() < before + 200, "descriptors leak");
     drop(raw);
-    assert_eq!(server.finish().surplus_fds, 20);
+    assert_eq!(server.finish().surplus_fds, 21);
 }
 
 #[test]
@@ -290,6 +294,9 @@ fn commands_wait_while_a_dma_answer_is_awaited() {
         raw.send(&Request::RegionRead(read), Header::command(id, Command::RegionRead));
     }
     let access = DmaAccess::read_from_bytes(&body).unwrap();
+    // An answer that fits but for its number is not taken for this one.
+    let other = Header { id: dma.id.wrapping_add(1), ..dma };
+    reply(&mut raw, other, &[access.as_bytes(), &[9; 8]].concat());
     reply(&mut raw, dma, &[access.as_bytes(), &[7; 8]].concat());
     let (dma, body) = raw.reply();
     assert_eq!((dma.command, &body[16..]), (Command::DmaWrite as u16, &[7; 8][..]));
