@@ -137,7 +137,10 @@ impl Connection {
             OnAck::Full => self.congestion.leave_recovery(self.flight(), mss),
         }
         self.recovery.follow(ack);
+        // A probe was taken: if more is to be probed the timer begins afresh.
         self.persist_backoff = 0;
+        self.timers.persist = None;
+        self.probe_owed = false;
         if ack == self.snd.max {
             // RFC 6298 (5.2): all outstanding data was acknowledged.
             self.timers.retransmit = None;

@@ -101,13 +101,22 @@ impl Connection {
             if let Some(extent) = self.sendable(limits) {
                 return Some(Action::Data(extent));
             }
-            if self.probe_owed {
-                let has_data = self.send.end().gt(self.snd.una);
-                let (len, fin) = if has_data { (1, false) } else { (0, true) };
-                return Some(Action::Probe(Extent { seq: self.snd.una, len, fin }));
+            if self.probe_owed
+                && let Some(extent) = self.probe()
+            {
+                return Some(Action::Probe(extent));
             }
         }
         ack
+    }
+
+    /// The first number that the peer did not acknowledge: a byte, or our FIN.
+    fn probe(&self) -> Option<Extent> {
+        let seq = self.snd.una;
+        if self.send.end().gt(seq) {
+            return Some(Extent { seq, len: 1, fin: false });
+        }
+        (self.fin_seq() == Some(seq)).then_some(Extent { seq, len: 0, fin: true })
     }
 
     /// The first unacknowledged segment, as far as it was sent.

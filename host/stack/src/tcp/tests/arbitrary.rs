@@ -110,6 +110,8 @@ fn apply(connection: &mut Connection, pool: &Pool, now: &mut Instant, op: &Op) {
                 assert!(count < 3000, "output without end");
                 let Some(outgoing) = connection.output(*now, &limits) else { break };
                 payload_bytes(&outgoing);
+                let fin = outgoing.repr.flags.contains(TcpFlags::FIN);
+                assert!(!fin || connection.write_shut, "a FIN that nobody asked for");
                 connection.check();
             }
             assert!(!connection.wants_output());

@@ -92,6 +92,7 @@ impl Connection {
 #[test]
 fn a_connection_is_small() {
     let size = size_of::<Connection>();
+    eprintln!("a connection is {size} bytes");
     assert!(size <= 1280, "{size} bytes");
     assert!(size_of::<TimeWait>() <= 64, "{} bytes", size_of::<TimeWait>());
 }

@@ -219,6 +219,28 @@ fn new_reno_repairs_several_losses_in_one_recovery() {
 }
 
 #[test]
+fn what_was_sent_twice_is_not_timed() {
+    // Karn (RFC 6298 section 3): the one sample is of the SYN.
+    established(
+        "
+        write 14600
+        > P. 101+14600
+        < . 1001 ack 1561
+        < . 1001 ack 1561
+        < . 1001 ack 1561
+        < . 1001 ack 1561
+        > . 1561+1460
+        + 500
+        < . 1001 ack 14701
+        stat rtt_samples 1
+        write 10
+        > P. 14701+10
+        < . 1001 ack 14711
+        stat rtt_samples 2",
+    );
+}
+
+#[test]
 fn duplicates_after_a_time_out_do_not_start_recovery() {
     // RFC 6582 section 3.2, step 4: recover is the highest number sent.
     established(
@@ -299,10 +321,24 @@ fn windows() {
             + 1000
             > P. 101+1
             < . 1001 ack 102 win 0
-            + 2000
+            + 1000
             > P. 102+1
             < . 1001 ack 103 win 500
             > P. 103+98",
+        ),
+        (
+            "nothing is probed when everything was taken, though the window stays shut",
+            "
+            write 3
+            > P. 101+3
+            < . 1001 ack 103 win 0
+            + 1000
+            > P. 103+1
+            timer 2000
+            < . 1001 ack 104 win 0
+            timer none
+            + 60000
+            state Established",
         ),
         (
             "a FIN alone probes too",
