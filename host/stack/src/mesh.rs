@@ -9,14 +9,15 @@ use tandem_packet::MacAddr;
 
 use crate::limits;
 use crate::namespace::IfaceId;
+use crate::neighbour::Evidence;
 
 /// What one shard hands to another.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A frame that landed on the wrong shard; its checksum has been judged.
     Frame { iface: IfaceId, frame: Frame },
-    /// A neighbour that was learnt.
-    Neighbour { iface: IfaceId, address: IpAddr, mac: MacAddr, confirmed: bool },
+    /// What was heard of a neighbour, for those who asked for it.
+    Neighbour { iface: IfaceId, address: IpAddr, mac: Option<MacAddr>, evidence: Evidence },
 }
 
 /// The mailboxes of a set of shards. Clones are the same mesh.

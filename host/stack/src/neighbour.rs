@@ -373,19 +373,14 @@ impl Neighbours {
                 }
                 Evidence::Announced { .. } | Evidence::Observed => {
                     if !differs {
-                        return Learnt { resolved: false, disarm: None, news: None };
+                        return Learnt::default();
                     }
                     entry.mac = mac.unwrap_or(entry.mac);
                     entry.state = State::Stale;
                 }
             },
         }
-        let confirmed = matches!(entry.state, State::Reachable(_));
-        Learnt {
-            resolved: true,
-            disarm: entry.timer.take(),
-            news: differs.then_some((entry.mac, confirmed)),
-        }
+        Learnt { resolved: true, disarm: entry.timer.take(), is_news: differs }
     }
 
     /// Entries.
@@ -401,8 +396,8 @@ pub(crate) struct Learnt {
     pub(crate) resolved: bool,
     /// Timer that is not wanted any more.
     pub(crate) disarm: Option<TimerId>,
-    /// For the other shards: a new address, and whether it was confirmed.
-    pub(crate) news: Option<(MacAddr, bool)>,
+    /// It is at another station than was known.
+    pub(crate) is_news: bool,
 }
 
 /// An entry that was forgotten.

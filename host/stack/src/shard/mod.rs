@@ -281,11 +281,11 @@ impl Shard {
                     self.unclaimed_frames += 1;
                 }
             }
-            Mail::Neighbour { iface, address, mac, confirmed } => {
+            Mail::Neighbour { iface, address, mac, evidence } => {
                 if let Some((net, core)) = self.net(iface.namespace)
                     && usize::from(iface.index) < net.ports.len()
                 {
-                    net.heard_of_neighbour(core, iface.index, address, mac, confirmed);
+                    net.learn(core, iface.index, address, mac, evidence, false);
                 }
             }
         }

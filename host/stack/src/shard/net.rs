@@ -20,7 +20,7 @@ use crate::event::SocketHandle;
 use crate::limits;
 use crate::mesh::Mail;
 use crate::namespace::{IfaceId, IfaceKind, Interface, Shared, Tables, is_link_local};
-use crate::neighbour::{Evicted, Expiry, NeighbourRef, Neighbours, Way};
+use crate::neighbour::{Evicted, Evidence, Expiry, NeighbourRef, Neighbours, Way};
 use crate::random::{Purpose, Random, keyed};
 use crate::stats::NamespaceStats;
 use crate::tcp::OutputLimits;
@@ -660,19 +660,19 @@ impl Net {
         }
     }
 
-    /// Tells the other shards what was learnt of a neighbour.
+    /// Tells the other shards what was heard of a neighbour: the answer to their question may land here.
     pub(crate) fn spread(
         &mut self,
         core: &mut Core,
         iface: u16,
         address: IpAddr,
-        mac: MacAddr,
-        confirmed: bool,
+        mac: Option<MacAddr>,
+        evidence: Evidence,
     ) {
         for shard in 0..self.shared.shards {
             if shard != core.index {
                 let iface = self.id(iface);
-                let mail = Mail::Neighbour { iface, address, mac, confirmed };
+                let mail = Mail::Neighbour { iface, address, mac, evidence };
                 if core.post(shard, mail).is_err() {
                     self.stats.mail_refused += 1;
                 }

@@ -76,7 +76,8 @@ impl Net {
         Fate::Delivered
     }
 
-    /// Takes in what was heard of a neighbour; what waited for it goes, and other shards are told.
+    /// Takes in what was heard of a neighbour, and tells the other shards when it is news to this one:
+    /// an answer lands on one shard, whichever of them asked.
     fn heard(
         &mut self,
         core: &mut Core,
@@ -86,6 +87,26 @@ impl Net {
         evidence: Evidence,
         make: bool,
     ) -> Option<NeighbourRef> {
+        let (name, is_news) = match self.learn(core, iface, address, mac, evidence, make) {
+            Some((name, is_news)) => (Some(name), is_news),
+            None => (None, true),
+        };
+        if self.shared.shards > 1 && is_news {
+            self.spread(core, iface, address, mac, evidence);
+        }
+        name
+    }
+
+    /// Takes in what was heard of a neighbour; what waited for it goes. Tells whether it was news.
+    pub(crate) fn learn(
+        &mut self,
+        core: &mut Core,
+        iface: u16,
+        address: IpAddr,
+        mac: Option<MacAddr>,
+        evidence: Evidence,
+        make: bool,
+    ) -> Option<(NeighbourRef, bool)> {
         let name = self.neighbour_that_spoke(core, iface, address, make)?;
         let learnt = self.neighbours.learn(name, mac, evidence, core.now);
         if let Some(timer) = learnt.disarm {
@@ -94,37 +115,7 @@ impl Net {
         if learnt.resolved {
             self.resolved(name);
         }
-        if self.shared.shards > 1
-            && let Some((mac, confirmed)) = learnt.news
-        {
-            self.spread(core, iface, address, mac, confirmed);
-        }
-        Some(name)
-    }
-
-    /// What another shard learnt. It is entered even when nobody here asked yet: its frames may be what
-    /// comes next.
-    pub(crate) fn heard_of_neighbour(
-        &mut self,
-        core: &mut Core,
-        iface: u16,
-        address: IpAddr,
-        mac: MacAddr,
-        confirmed: bool,
-    ) {
-        let Some(name) = self.neighbour_that_spoke(core, iface, address, true) else { return };
-        let evidence = if confirmed {
-            Evidence::Answer { overrides: true }
-        } else {
-            Evidence::Announced { overrides: true }
-        };
-        let learnt = self.neighbours.learn(name, Some(mac), evidence, core.now);
-        if let Some(timer) = learnt.disarm {
-            core.wheel.cancel(timer);
-        }
-        if learnt.resolved {
-            self.resolved(name);
-        }
+        Some((name, learnt.is_news || matches!(evidence, Evidence::Answer { .. })))
     }
 
     /// Asks for a neighbour's address: everybody, or the station that had it.

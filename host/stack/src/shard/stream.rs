@@ -404,6 +404,10 @@ impl Net {
                     budget.return_waiting();
                 }
                 self.stats.accept_overflows += 1;
+                // It counts in no budget any more.
+                if let Some(stream) = core.sockets.stream(handle) {
+                    stream.parent = None;
+                }
                 self.abandon(core, handle);
                 return;
             }
