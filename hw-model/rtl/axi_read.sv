@@ -3,15 +3,16 @@
 //   seg -> split at MaxBurst -> AR (slot) ..... R -> reorder RAM -> beats in order of request
 //   aux ---------------------> AR (id 8+n) .... R -> aux_beat
 //
-// A payload burst owns a slot of NumSlots and a region of the reorder RAM from issue to drain, so a
-// response is never held back: rready is constant. Slot s uses identifier s mod PayloadIds; responses of
-// one identifier come in order, so the oldest unanswered slot of an identifier is the one answered, and
-// answers of different identifiers may come in any order. A burst is drained when it is whole.
-// Payload leaves at one bus beat a cycle, each with the lane of its first byte and its number of bytes.
+// A payload burst owns a slot of NumSlots and a region of the reorder RAM from issue to drain, so
+// a response is never held back: rready is constant. Slot s uses identifier s mod PayloadIds;
+// responses of one identifier come in order, so the oldest unanswered slot of an identifier is
+// the one answered, and answers of different identifiers may come in any order. A burst is
+// drained when it is whole. Payload leaves at one bus beat a cycle, each with the lane of its
+// first byte and its number of bytes.
 //
-// Aux client n uses identifier PayloadIds + n and has one request in flight; its beats are shown raw.
-// stop_i[0] holds payload, stop_i[1 + n] client n, hold_i all: nothing new is issued, what was issued is
-// answered as usual.
+// Aux client n uses identifier PayloadIds + n and has one request in flight; its beats are shown
+// raw. stop_i[0] holds payload, stop_i[1 + n] client n, hold_i all: nothing new is issued, what
+// was issued is answered as usual.
 
 `default_nettype none
 

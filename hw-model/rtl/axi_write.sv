@@ -1,14 +1,14 @@
 // AXI4 write master: one payload client with bursts, and small clients with single beats.
 //
-//   burst --\                          /-> order fifo -> W: payload beats, or the small write's beat
+//   burst --\                          /-> order fifo -> W: payload beats, or the small one
 //   aux[n] --> choose one a cycle -> AW
 //                                       B -> done pulses, by identifier
 //
-// Data follow the order of addresses. A small write is copied into the order FIFO when it is chosen, so
-// its client goes on at once. W never runs ahead of the AW handshake. Payload burst s uses identifier
-// s mod PayloadIds and its completion is reported in order of issue; aux client n uses identifier
-// PayloadIds + n and gets a pulse for each answer, in its own order.
-// stop_i[0] holds payload, stop_i[1 + n] client n, hold_i all.
+// Data follow the order of addresses. A small write is copied into the order FIFO when it is
+// chosen, so its client goes on at once. W never runs ahead of the AW handshake. Payload burst s
+// uses identifier s mod PayloadIds and its completion is reported in order of issue; aux client n
+// uses identifier PayloadIds + n and gets a pulse for each answer, in its own order. stop_i[0]
+// holds payload, stop_i[1 + n] client n, hold_i all.
 
 `default_nettype none
 

@@ -1,12 +1,13 @@
-// MSI-X: table, pending bits and messages (PCI 3.0, 6.8.2), and the ISR status byte (virtio 1.3, 4.1.4.5).
+// MSI-X: table, pending bits and messages (PCI 3.0, 6.8.2), and the ISR status byte (virtio 1.3,
+// 4.1.4.5).
 //
 //   cause[n] --> MSI-X on: pending bit of its vector --> not masked: one ordered write --> event
 //            \-> MSI-X off: bit of ISR
 //
-// A cause is a queue or, the last one, the device configuration. Causes never wait: what asks for a vector
-// that is already pending merges with it. One message is in flight. A configuration change also shows in
-// ISR when MSI-X is on (4.1.4.5.1).
-// The bus port answers in the cycle of the request.
+// A cause is a queue or, the last one, the device configuration. Causes never wait: what asks for
+// a vector that is already pending merges with it. One message is in flight. A configuration
+// change also shows in ISR when MSI-X is on (4.1.4.5.1). The bus port answers in the cycle of the
+// request.
 
 `default_nettype none
 
@@ -20,7 +21,7 @@ module msix
 ) (
   input  wire logic                 clk_i,
   input  wire logic                 rst_ni,
-  input  wire logic                 clear_i,        // device reset: causes are forgotten, the table stays
+  input  wire logic                 clear_i,        // device reset: the table stays
   input  wire logic                 en_i,
   input  wire logic                 mask_i,
 

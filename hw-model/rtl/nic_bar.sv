@@ -1,12 +1,13 @@
-// One way into BAR 0 for two masters: the AXI4-Lite slave and the PCI_CFG window of configuration space.
+// One way into BAR 0 for two masters: the AXI4-Lite slave and the PCI_CFG window of configuration
+// space.
 //
 //   AXI4-Lite read, write --\
 //                            choose -> access (one cycle on the register bus) -> answer
 //   PCI_CFG window ---------/
 //
-// One access at a time; three cycles for each. The register bus has byte enables and answers reads in the
-// cycle of the access, which is also when side effects happen. Every address is answered: what is not
-// there reads as zero and ignores writes.
+// One access at a time; three cycles for each. The register bus has byte enables and answers
+// reads in the cycle of the access, which is also when side effects happen. Every address is
+// answered: what is not there reads as zero and ignores writes.
 
 `default_nettype none
 

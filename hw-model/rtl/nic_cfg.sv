@@ -1,9 +1,11 @@
-// The NIC's part of configuration space: five virtio vendor capabilities (virtio 1.3, 4.1.4), the last of
-// them the window PCI_CFG (4.1.4.9), through which BAR 0 can be reached without mapping it.
+// The NIC's part of configuration space: five virtio vendor capabilities (virtio 1.3, 4.1.4), the
+// last of them the window PCI_CFG (4.1.4.9), through which BAR 0 can be reached without mapping
+// it.
 //
-// A read or write of pci_cfg_data becomes an access to BAR 0 when cap.bar is 0, cap.length is 1, 2 or 4, and
-// cap.offset is a multiple of it inside the BAR; any other gives zero and does nothing. Other dwords answer
-// in the next cycle. Bytes of a write that are not enabled keep what pci_cfg_data held.
+// A read or write of pci_cfg_data becomes an access to BAR 0 when cap.bar is 0, cap.length is 1,
+// 2 or 4, and cap.offset is a multiple of it inside the BAR; any other gives zero and does
+// nothing. Other dwords answer in the next cycle. Bytes of a write that are not enabled keep what
+// pci_cfg_data held.
 
 `default_nettype none
 

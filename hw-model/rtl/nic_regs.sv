@@ -1,14 +1,14 @@
-// Registers of BAR 0 but for MSI-X and counters: common configuration (virtio 1.3, 4.1.4.3), ISR (4.1.4.5),
-// device configuration (5.1.4) and notifications (4.1.4.4).
+// Registers of BAR 0 but for MSI-X and counters: common configuration (virtio 1.3, 4.1.4.3), ISR
+// (4.1.4.5), device configuration (5.1.4) and notifications (4.1.4.4).
 //
-// What the standard forbids the driver to do is ignored here: features after FEATURES_OK, queue registers
-// of a queue that is enabled or does not exist, sizes that cannot be, vectors that do not exist (they read
-// back NO_VECTOR), enabling before FEATURES_OK, clearing a status bit other than by reset.
-// FEATURES_OK stays clear when the driver's set is not a subset of what was offered, or lacks
-// VERSION_1 or RING_PACKED (3.1.1, 6.1).
+// What the standard forbids the driver to do is ignored here: features after FEATURES_OK, queue
+// registers of a queue that is enabled or does not exist, sizes that cannot be, vectors that do
+// not exist (they read back NO_VECTOR), enabling before FEATURES_OK, clearing a status bit other
+// than by reset. FEATURES_OK stays clear when the driver's set is not a subset of what was
+// offered, or lacks VERSION_1 or RING_PACKED (3.1.1, 6.1).
 //
-// Writing 0 to device_status raises dev_reset_o until dev_reset_done_i; until then the status reads as it
-// was, and writes change nothing. Likewise queue_reset, queue by queue (4.1.4.3.1).
+// Writing 0 to device_status raises dev_reset_o until dev_reset_done_i; until then the status
+// reads as it was, and writes change nothing. Likewise queue_reset, queue by queue (4.1.4.3.1).
 // The bus answers in the cycle of the access.
 
 `default_nettype none
@@ -229,7 +229,8 @@ module nic_regs
         unique case (addr)
           // Packed rings may have any size (2.8.10.1 speaks of 32768 as the most).
           CommonQueueSize:
-            if (next[15:0] != '0 && 32'(next[15:0]) <= QueueSizeMax) queue_q[sel].size <= next[15:0];
+            if (next[15:0] != '0 && 32'(next[15:0]) <= QueueSizeMax)
+              queue_q[sel].size <= next[15:0];
           CommonQueueEnable:
             if (next[15:0] == 16'd1 && status_q[StatusFeaturesOk]) enable_q[sel] <= 1'b1;
           CommonQueueDesc:           queue_q[sel].desc[31:0] <= next;

@@ -1,9 +1,10 @@
 // Resets that drain: function-level reset, device_status 0, queue_reset.
 //
-//   request -> stop issue, event ResetStart -> all idle -> event ResetDone -> clear, one cycle -> answer
+//   request -> stop issue, event ResetStart -> all idle -> event ResetDone -> clear, answer
 //
-// One at a time: FLR before device before queues. What is to stop is stopped by level; "idle" of a queue
-// means that none of its reads and writes is unanswered and, for transmit, no frame is half way to the MAC.
+// One at a time: FLR before device before queues. What is to stop is stopped by level; "idle" of
+// a queue means that none of its reads and writes is unanswered and, for transmit, no frame is
+// half way to the MAC.
 
 `default_nettype none
 

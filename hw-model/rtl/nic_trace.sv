@@ -1,8 +1,9 @@
 // Joins the events of all blocks into the decision trace, one a cycle, and counts them.
 //
-// Events of the receive path come as pulses: they are kept in a FIFO and go first, so that none is lost and
-// a frame's acceptance stands before what is decided about it later. The others wait for their turn.
-// Counters are sums over the trace, so the two cannot disagree; a read of a low half latches its high half.
+// Events of the receive path come as pulses: they are kept in a FIFO and go first, so that none
+// is lost and a frame's acceptance stands before what is decided about it later. The others wait
+// for their turn. Counters are sums over the trace, so the two cannot disagree; a read of a low
+// half latches its high half.
 
 `default_nettype none
 
@@ -42,8 +43,8 @@ module nic_trace
     .out_valid_o(rx_valid), .out_ready_i(1'b1), .out_data_o(rx), .count_o()
   );
 
-  // The source after the last one goes first. The choice is made anew each cycle, because a reset may
-  // withdraw a request.
+  // The source after the last one goes first. The choice is made anew each cycle, because a reset
+  // may withdraw a request.
   localparam int unsigned SrcW = $clog2(NumSources);
   logic [SrcW-1:0] idx;
   logic            any;

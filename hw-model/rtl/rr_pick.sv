@@ -1,7 +1,7 @@
 // Round-robin choice without memory of what it showed: for requests that may be withdrawn.
 //
-// Combinational; the turn passes to the one after the winner in a cycle with take_i. Whoever uses it
-// registers the choice at once, so that nothing behind sees it change.
+// Combinational; the turn passes to the one after the winner in a cycle with take_i. Whoever uses
+// it registers the choice at once, so that nothing behind sees it change.
 
 `default_nettype none
 

@@ -6,8 +6,9 @@
 //   frame written (axi_write) --------------------> trace -> used elements
 //
 // A frame gets buffers only when those at hand suffice for all of it (virtio 1.3, 5.1.6.4): with
-// MRG_RXBUF as many chains as it takes, else exactly one. When they do not suffice and no more can come
-// without the driver (starved_i), it is dropped. Three cycles a frame and one more a chain after the first.
+// MRG_RXBUF as many chains as it takes, else exactly one. When they do not suffice and no more
+// can come without the driver (starved_i), it is dropped. Three cycles a frame and one more a
+// chain after the first.
 
 `default_nettype none
 

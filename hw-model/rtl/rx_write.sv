@@ -3,9 +3,10 @@
 //   plan --> source:  header beats, then the frame's beats -----------> [cur] realign -> W beats
 //       \--> address: segments -> bursts -> AW (axi_write) -> cut fifo ---^
 //
-// The header is laid to the end of its beats, so that the frame's beats follow as they come; a burst that
-// starts at another lane turns them by (destination - source) lanes, two source beats to one bus beat.
-// One bus beat a cycle; one cycle lost between frames. A frame whose plan is a drop is swallowed.
+// The header is laid to the end of its beats, so that the frame's beats follow as they come; a
+// burst that starts at another lane turns them by (destination - source) lanes, two source beats
+// to one bus beat. One bus beat a cycle; one cycle lost between frames. A frame whose plan is a
+// drop is swallowed.
 
 `default_nettype none
 
@@ -107,7 +108,8 @@ module rx_write
     else if (src_valid && src_ready && in_hdr) hdr_sent_q <= hdr_sent_q + 1'b1;
   end
 
-  // Addresses: a frame's segments, cut at burst borders; descriptors that it does not fill are passed over.
+  // Addresses: a frame's segments, cut at burst borders; descriptors that it does not fill are
+  // passed over.
   typedef enum logic [1:0] {AdIdle, AdSeg, AdBurst} address_e;
   address_e    ad_q, ad_d;
   logic [16:0] left_q, left_d;         // bytes of the frame without an address
@@ -261,7 +263,7 @@ module rx_write
       bytes_q     <= '0;
     end else begin
       if (load) cur_valid_q <= src_valid;
-      else if (fire && over) cur_valid_q <= 1'b0;    // the frame's last beat was used from the stream
+      else if (fire && over) cur_valid_q <= 1'b0;    // the frame ended in the stream's beat
       if (fire) begin
         lane_q   <= frame_end ? start_lane : LaneW'(reach);
         midway_q <= !burst_end;

@@ -8,8 +8,8 @@
 //                          v chains
 //   TX  tx_engine > axi_read > tx_pack > tx_checksum > MAC;  tx_engine > vq_used > msix
 //
-// Ports and parameters are described in README.md; they are flat so that a simulator, a board shell and
-// a synthesis tool all meet the same ones.
+// Ports and parameters are described in README.md; they are flat so that a simulator, a board
+// shell and a synthesis tool all meet the same ones.
 
 `default_nettype none
 
@@ -114,6 +114,9 @@ module tandem_nic
   output logic [127:0]              trace_word_o,
 
   output logic                      busy_o,
+`ifdef TANDEM_BUGS
+  input  wire logic [7:0]           bug_i,      // number of the planted bug, 0 for none
+`endif
   output logic                      waiting_o
 );
 
@@ -123,6 +126,9 @@ module tandem_nic
   localparam int unsigned FramesMax = 32;
   localparam int unsigned RxQ       = 0;      // receiveq1 (virtio 1.3, 5.1.2)
   localparam int unsigned TxQ       = 1;      // transmitq1
+  // Room for read data: at least the bytes of a round trip, and narrow beats need more of them,
+  // because a burst stays until it is whole.
+  localparam int unsigned RobBeats  = (DataW <= 128) ? 1024 : 512;
   // Length of the virtio-net header; 12 bytes until HASH_REPORT comes.
   localparam logic [7:0]  HdrLen    = 8'd12;
 
@@ -138,6 +144,22 @@ module tandem_nic
   if (FrameLenMax < 1518 || FrameLenMax > 16384) begin : gen_frame_check
     $error("tandem_nic: FrameLenMax must be 1518 to 16384");
   end
+
+  // Planted bugs, for the tests that must see them caught. Without TANDEM_BUGS there are none.
+  typedef enum logic [7:0] {
+    BugNone       = 8'd0,
+    BugUsedLen    = 8'd1,   // a received frame's used length is one short
+    BugCsumStart  = 8'd2,   // an odd csum_start counts one more
+    BugDataValid  = 8'd3,   // a wrong checksum is reported as valid
+    BugShortFrame = 8'd4,   // a sent frame lacks its last byte, unless alone in its beat
+    BugLostIrq    = 8'd5    // the transmit queue never interrupts
+  } bug_e;
+  bug_e bug;
+`ifdef TANDEM_BUGS
+  assign bug = bug_e'(bug_i);
+`else
+  assign bug = BugNone;
+`endif
 
   // Resets.
   logic                 stop;
@@ -247,7 +269,10 @@ module tandem_nic
   logic [31:0]          pba_rdata;
   logic                 msix_outstanding;
   logic                 msix_moving;
-  assign cause = {cfg_change, irq};
+  always_comb begin
+    cause = {cfg_change, irq};
+    if (bug == BugLostIrq) cause[TxQ] = 1'b0;
+  end
 
   // Small clients of the AXI masters: first one of each kind a queue, the messages last.
   localparam int unsigned NumRdAux = 2 * NumQueues;
@@ -364,6 +389,15 @@ module tandem_nic
   logic             txs_last;
   logic             txs_abort;
   csum_req_t        txs_req;
+  csum_req_t        csum_req;
+  logic [KeepW-1:0] csum_keep;
+  always_comb begin
+    csum_req  = txs_req;
+    csum_keep = txs_keep;
+    if (bug == BugCsumStart && txs_req.csum_start[0])
+      csum_req.csum_start = txs_req.csum_start + 1'b1;
+    if (bug == BugShortFrame && txs_last && txs_keep[1]) csum_keep = txs_keep >> 1;
+  end
   logic             tx_done_valid;
   tx_done_t         tx_done;
   logic             tx_broken;
@@ -388,8 +422,8 @@ module tandem_nic
   logic tx_busy;
   tx_checksum #(.DataW(DataW), .FrameLenMax(FrameLenMax), .FramesMax(FramesMax)) u_tx_checksum (
     .clk_i, .rst_ni(rst_tx_n),
-    .in_valid_i(txs_valid), .in_ready_o(txs_ready), .in_data_i(txs_data), .in_keep_i(txs_keep),
-    .in_last_i(txs_last), .in_abort_i(txs_abort), .in_req_i(txs_req),
+    .in_valid_i(txs_valid), .in_ready_o(txs_ready), .in_data_i(txs_data), .in_keep_i(csum_keep),
+    .in_last_i(txs_last), .in_abort_i(txs_abort), .in_req_i(csum_req),
     .out_valid_o(mac_valid), .out_ready_i(mac_ready), .out_data_o(m_mac_tdata_o),
     .out_keep_o(m_mac_tkeep_o), .out_last_o(m_mac_tlast_o),
     .done_valid_o(tx_done_valid), .done_o(tx_done), .busy_o(tx_busy)
@@ -410,6 +444,11 @@ module tandem_nic
   logic             meta_valid;
   logic             meta_ready;
   rx_meta_t         meta;
+  rx_meta_t         judged;
+  always_comb begin
+    judged = meta;
+    if (bug == BugDataValid && meta.verdict == VerdictBad) judged.verdict = VerdictValid;
+  end
   logic             rxs_valid;
   logic             rxs_ready;
   logic [DataW-1:0] rxs_data;
@@ -442,16 +481,21 @@ module tandem_nic
   logic        frame_err;
   logic        rx_broken;
   logic        place_moving;
+  used_t       placed;
+  always_comb begin
+    used[RxQ] = placed;
+    if (bug == BugUsedLen) used[RxQ].len = placed.len - 1'b1;
+  end
   rx_place #(.QueueSizeMax(QueueSizeMax), .FramesMax(FramesMax), .QueueIdx(8'(RxQ))) u_rx_place (
     .clk_i, .rst_ni(rst_rx_n), .ready_i(active[RxQ]), .stop_i(stop_queue[RxQ]),
     .mrg_i(features[FeatMrgRxbuf]), .guest_csum_i(features[FeatGuestCsum]), .hdr_len_i(HdrLen),
-    .meta_valid_i(meta_valid), .meta_ready_o(meta_ready), .meta_i(meta),
+    .meta_valid_i(meta_valid), .meta_ready_o(meta_ready), .meta_i(judged),
     .chain_valid_i(chain_valid[RxQ]), .chain_ready_o(chain_ready[RxQ]), .chain_i(chain[RxQ]),
     .bytes_i(chain_bytes[RxQ]), .starved_i(starved[RxQ]),
     .plan_valid_o(plan_valid), .plan_ready_i(plan_ready), .plan_drop_o(plan_drop),
     .plan_len_o(plan_len), .plan_descs_o(plan_descs), .plan_hdr_o(plan_hdr),
     .frame_done_i(frame_done), .frame_err_i(frame_err),
-    .used_valid_o(used_valid[RxQ]), .used_ready_i(used_ready[RxQ]), .used_o(used[RxQ]),
+    .used_valid_o(used_valid[RxQ]), .used_ready_i(used_ready[RxQ]), .used_o(placed),
     .drop_trace_valid_o(src_valid[SrcRxDrop]), .drop_trace_ready_i(src_ready[SrcRxDrop]),
     .drop_trace_o(src_event[SrcRxDrop]),
     .trace_valid_o(src_valid[SrcRx]), .trace_ready_i(src_ready[SrcRx]),
@@ -486,7 +530,7 @@ module tandem_nic
   logic read_want;
   logic read_error;
   axi_read #(
-    .DataW(DataW), .AxiIdW(AxiIdW), .FunctionW(FunctionW), .NumAux(NumRdAux)
+    .DataW(DataW), .AxiIdW(AxiIdW), .FunctionW(FunctionW), .NumAux(NumRdAux), .RobBeats(RobBeats)
   ) u_axi_read (
     .clk_i, .rst_ni, .payload_clear_i(clear_queue[TxQ]), .hold_i(!bus_master_en_i),
     .stop_i({stop_queue, stop_queue, stop_queue[TxQ]}),
@@ -575,8 +619,8 @@ module tandem_nic
     endcase
   end
 
-  // Activity. What moves in any block keeps the NIC busy for a few cycles more, so that no pipeline stage
-  // needs a report of its own; what is left then can only be moved from outside.
+  // Activity. What moves in any block keeps the NIC busy for a few cycles more, so that no
+  // pipeline stage needs a report of its own; what is left then can only be moved from outside.
   localparam logic [4:0] Linger = 5'd16;
   logic       moving;
   logic [4:0] linger_q;

@@ -1,4 +1,5 @@
-// Types that the host side's blocks share. Widths are those of the standard, not of a configuration.
+// Types that the host side's blocks share. Widths are those of the standard, not of a
+// configuration.
 
 `default_nettype none
 

@@ -3,10 +3,10 @@
 //   chain -> order fifo -------------------------------------------\
 //        \-> seg -> (axi_read) -> tx_pack -> header -> (tx_checksum) -> done -> trace -> used
 //
-// Up to FramesMax frames are between reading and completion. A frame is complete when its last beat went
-// to the MAC, or when it was dropped; both in the order of the ring.
-// A header field that was not negotiated, or no frame behind the header, drops the frame (DropBadRequest).
-// A bus error breaks the queue; frames behind it are read and thrown away, and have no events.
+// Up to FramesMax frames are between reading and completion. A frame is complete when its last
+// beat went to the MAC, or when it was dropped; both in the order of the ring. A header field
+// that was not negotiated, or no frame behind the header, drops the frame (DropBadRequest). A bus
+// error breaks the queue; frames behind it are read and thrown away, and have no events.
 
 `default_nettype none
 

@@ -2,11 +2,10 @@
 //
 //   in (lane, count) -> rotate -> merge with what is left over -> out
 //
-// The chain is laid down so that the virtio-net header ends at a beat's last lane: it starts at lane
-// -hdr_len mod Bytes, and the frame behind it needs no second shift. The lanes before the header hold
-// nothing of meaning.
-// Latency 0 cycles, one beat a cycle, one more at a chain's end when it spills over. out_err_o at the
-// last beat: some burst of the chain failed.
+// The chain is laid down so that the virtio-net header ends at a beat's last lane: it starts at
+// lane -hdr_len mod Bytes, and the frame behind it needs no second shift. The lanes before the
+// header hold nothing of meaning. Latency 0 cycles, one beat a cycle, one more at a chain's end
+// when it spills over. out_err_o at the last beat: some burst of the chain failed.
 
 `default_nettype none
 
@@ -51,7 +50,8 @@ module tx_pack #(
   assign turn   = fill - in_lane_i;
   assign total  = (LaneW + 2)'(fill) + (LaneW + 2)'(in_count_i);
   assign full   = total >= (LaneW + 2)'(Bytes);
-  assign turned = DataW'({in_data_i, in_data_i} >> {(LaneW + 1)'(Bytes) - (LaneW + 1)'(turn), 3'd0});
+  assign turned = DataW'({in_data_i, in_data_i}
+                         >> {(LaneW + 1)'(Bytes) - (LaneW + 1)'(turn), 3'd0});
 
   // Lanes below `lane`.
   function automatic logic [Bytes-1:0] below(logic [LaneW:0] lane);

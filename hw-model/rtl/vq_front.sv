@@ -3,20 +3,20 @@
 //   kick -> request up to 32 descriptors -> wait -> walk one a cycle -> seg fifo   (a buffer each)
 //             ^                                        |           \-> chain fifo (a chain each)
 //             |                                        v
-//             +------ found all available        none available: write the event area, look once more
+//             +---- all were available       none available: write the event area, look again
 //
-// One read is in flight; it asks for FetchMin descriptors after an idle spell and doubles up to FetchMax
-// while the ring keeps up, so a ring is read at FetchMax descriptors a round trip.
+// One read is in flight; it asks for FetchMin descriptors after an idle spell and doubles up to
+// FetchMax while the ring keeps up, so a ring is read at FetchMax descriptors a round trip.
 //
-// Nothing that the ring says is believed: at most `size` descriptors are outstanding between reading and
-// used element, so the FIFOs cannot overflow; what breaks a rule ends the queue (state StBroken) with one
-// event, and chains read before it stand. A chain that stops at an unavailable descriptor is read once
-// more before it counts as broken, because a burst that was read in pieces may have seen the head before
-// its successors.
+// Nothing that the ring says is believed: at most `size` descriptors are outstanding between
+// reading and used element, so the FIFOs cannot overflow; what breaks a rule ends the queue
+// (state StBroken) with one event, and chains read before it stand. A chain that stops at an
+// unavailable descriptor is read once more before it counts as broken, because a burst that was
+// read in pieces may have seen the head before its successors.
 //
-// With EVENT_IDX the device's event area is set to the slot it waits for whenever the queue runs empty, and
-// the ring is read again after that write was answered (virtio 1.3, 2.8.21.3.1). Without it, the area is
-// set to ENABLE once.
+// With EVENT_IDX the device's event area is set to the slot it waits for whenever the queue runs
+// empty, and the ring is read again after that write was answered (virtio 1.3, 2.8.21.3.1).
+// Without it, the area is set to ENABLE once.
 
 `default_nettype none
 
@@ -115,7 +115,8 @@ module vq_front
   logic [63:0] addr;
   assign addr = {desc_i, 4'd0} + {44'd0, pos_q.slot, 4'd0};
 
-  // Descriptors that may be read: to the end of ring and page, and not beyond what may be outstanding.
+  // Descriptors that may be read: to the end of ring and page, and not beyond what may be
+  // outstanding.
   logic [15:0] room;
   logic [15:0] to_end;
   logic [15:0] to_page;

@@ -1,12 +1,14 @@
-// Back of one packed virtqueue: writes used elements, sees their responses, decides about interrupts.
+// Back of one packed virtqueue: writes used elements, sees their responses, decides about
+// interrupts.
 //
 //   used -> write (up to Pending in flight) -> response -> trace -> freed
 //                                                 \-> read event suppression -> interrupt or not
 //
-// A set of several elements (a frame in several buffers) is written from its second to its last, and its
-// first when all those were answered: the driver that finds the first finds all (virtio 1.3, 2.8.7).
-// The driver's event area is read after the responses (2.8.21.2.1); used elements that are answered meanwhile are
-// covered by the next reading, so notifications batch by themselves.
+// A set of several elements (a frame in several buffers) is written from its second to its last,
+// and its first when all those were answered: the driver that finds the first finds all (virtio
+// 1.3, 2.8.7). The driver's event area is read after the responses (2.8.21.2.1); used elements
+// that are answered meanwhile are covered by the next reading, so notifications batch by
+// themselves.
 
 `default_nettype none
 
@@ -53,7 +55,7 @@ module vq_used
   input  wire logic             trace_ready_i,
   output trace_event_t          trace_o,
   output logic                  broken_o,
-  output logic                  outstanding_o,  // a read or write is unanswered, or answered and not traced
+  output logic                  outstanding_o,  // something is unanswered, or answered and not traced
   output logic                  moving_o
 );
 
@@ -162,8 +164,8 @@ module vq_used
   logic        asking;
   assign asking = notify_q == NtRead && rd_ready_i;
 
-  // Whether the driver's event offset lies among the `since` descriptors before `pos`: distances are
-  // counted back from pos; an offset with the other wrap counter is one lap behind.
+  // Whether the driver's event offset lies among the `since` descriptors before `pos`: distances
+  // are counted back from pos; an offset with the other wrap counter is one lap behind.
   logic [16:0] back;
   logic        wanted;
   always_comb begin
@@ -271,7 +273,8 @@ module vq_used
   assign rd_o = '{addr: {area_i, 2'd0}, len: 12'd4};
 
   assign outstanding_o = pend_valid || notify_q == NtWait || notify_q == NtDecide;
-  assign moving_o      = notify_d != notify_q || pend_pop || (used_valid_i && used_ready_o) || wr_take;
+  assign moving_o      = notify_d != notify_q || pend_pop || (used_valid_i && used_ready_o)
+                         || wr_take;
 
   // Properties.
   always_ff @(posedge clk_i) begin
