@@ -396,3 +396,6 @@ impl PciTransport for VfioUser {
         reset.map_err(|error| self.failed("resetting the function", error))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tandem_device::{Batch, Csum, Frame, FrameMeta, Gso, GsoKind, PoolConfig, TransmitOutcome};
 
 use super::*;
+use crate::Width;
 use crate::testing::{Fault, Function, Offer};
 
 const SPLIT: Features = Features::all().difference(Features::RING_PACKED);
@@ -497,6 +498,138 @@ proptest! {
         prop_assert_eq!(out, sent);
         let got: Vec<_> = got.drain(..).map(|frame| frame.to_vec()).collect();
         prop_assert_eq!(got, arrived);
+        drop(queue);
+        net.close().unwrap();
+        prop_assert_eq!(pool.stats().free, 1024);
+    }
+}
+
+/// A function whose registers say anything.
+struct Noisy {
+    inner: Arc<Function>,
+    /// Which reads to falsify, and with what; used round and round.
+    noise: Vec<(u8, u64)>,
+    reads: std::sync::atomic::AtomicUsize,
+}
+
+impl Noisy {
+    fn disturb(&self, value: u64, width: Width) -> u64 {
+        let at = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match self.noise[at % self.noise.len()] {
+            (0, noise) => noise & width.ones(),
+            (1, noise) => value ^ 1 << (noise % (8 * u64::from(width.bytes()))),
+            _ => value,
+        }
+    }
+}
+
+impl PciTransport for Noisy {
+    fn name(&self) -> &str {
+        "noisy"
+    }
+    fn config_read(&self, offset: u16, width: Width) -> Result<u32, TransportError> {
+        Ok(self.disturb(self.inner.config_read(offset, width)?.into(), width) as u32)
+    }
+    fn config_write(&self, _: u16, _: Width, _: u32) -> Result<(), TransportError> {
+        Ok(())
+    }
+    fn bar_len(&self, bar: u8) -> Option<u64> {
+        self.inner.bar_len(bar)
+    }
+    fn bar_read(&self, bar: u8, offset: u64, width: Width) -> Result<u64, TransportError> {
+        let value = match offset {
+            0..0x38 | 0x2000..0x2014 => self.inner.bar_read(bar, offset, width)?,
+            _ => 0,
+        };
+        Ok(self.disturb(value, width))
+    }
+    fn bar_write(&self, _: u8, offset: u64, _: Width, value: u64) -> Result<(), TransportError> {
+        // The model insists on a sane driver, which this one no longer can be; its status suffices.
+        if offset == 0x14 {
+            self.inner.lock().status = value as u8;
+        }
+        Ok(())
+    }
+    fn dma_map(&self, region: &Arc<tandem_device::Region>) -> Result<u64, tandem_device::DmaError> {
+        self.inner.dma_map(region)
+    }
+    fn dma_unmap(&self, region: tandem_device::RegionId) -> Result<(), tandem_device::DmaError> {
+        self.inner.dma_unmap(region)
+    }
+    fn vectors(&self) -> u16 {
+        3
+    }
+    fn enable_vectors(&self, count: u16) -> Result<(), TransportError> {
+        self.inner.enable_vectors(count)
+    }
+    fn interrupt_pending(&self, vector: u16) -> Result<bool, TransportError> {
+        self.inner.interrupt_pending(vector)
+    }
+    fn interrupt_fd(&self, _: u16) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+    fn reset_function(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+    fn pause(&self) {}
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Registers and configuration space say anything at any time: setup ends, one way or the other, and
+    /// no buffer is lost.
+    #[test]
+    fn noisy_registers_never_hang_setup(
+        noise in proptest::collection::vec((0u8..40, any::<u64>()), 1..120),
+    ) {
+        let inner = Function::new(Offer::default());
+        let noisy = Noisy { inner, noise, reads: Default::default() };
+        let pool = pool();
+        if let Ok(mut net) =
+            VirtioNet::probe(Arc::new(noisy), pool.clone(), VirtioConfig::default())
+        {
+            if net.open().is_ok() {
+                let mut queue = net.take_queue(0).unwrap();
+                let _ = queue.arm();
+                let _ = queue.receive(9, &mut Batch::new());
+                let _ = queue.transmit(&mut Batch::from([frame(&pool, &ethernet(60, 1))]));
+                net.oper_state();
+            }
+            let _ = net.close();
+        }
+        prop_assert_eq!(pool.stats().free, 1024);
+    }
+
+    /// Any header before any frame, any number of buffers claimed: frames are delivered or counted, what is
+    /// delivered is consistent, and the buffers come back.
+    #[test]
+    fn hostile_receive_headers_are_judged(
+        packed in any::<bool>(),
+        frames in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 12), 0usize..4000, 0u8..24), 1..60),
+    ) {
+        let features = if packed { Features::all() } else { SPLIT };
+        let function = Function::new(Offer { features, ..Offer::default() });
+        let pool = pool();
+        let (mut net, mut queue) = open(&function, &pool, VirtioConfig::default());
+        for (mut header, len, buffers) in frames {
+            // Often honest in this one field, or nothing would come through.
+            header[10] = if buffers < 20 { buffers } else { header[10] };
+            header[11] = if buffers == 23 { header[11] } else { 0 };
+            function.lock().wire_in.push_back((header, ethernet(len, buffers)));
+            function.run();
+            let mut batch = Batch::new();
+            if queue.receive(64, &mut batch).is_err() {
+                break;
+            }
+            for frame in batch {
+                if let Csum::Partial { start, offset } = frame.meta().csum {
+                    prop_assert!(usize::from(start) + usize::from(offset) + 2 <= frame.len());
+                }
+                prop_assert!(frame.head().len() >= 14 && frame.piece_count() <= RX_BUFFERS_MAX);
+            }
+        }
         drop(queue);
         net.close().unwrap();
         prop_assert_eq!(pool.stats().free, 1024);
