@@ -37,8 +37,8 @@ impl Routes {
         }
         route.prefix = route.prefix.trunc();
         let list = match route.prefix {
-            IpNet::V4(prefix) => self.v4.entry(prefix).or_insert_with(Vec::new),
-            IpNet::V6(prefix) => self.v6.entry(prefix).or_insert_with(Vec::new),
+            IpNet::V4(prefix) => self.v4.entry(prefix).or_default(),
+            IpNet::V6(prefix) => self.v6.entry(prefix).or_default(),
         };
         if list.contains(&route) {
             return Ok(());
