@@ -135,7 +135,8 @@ impl TcpStream {
         timeout: Duration,
     ) -> Result<Self, BlockingError> {
         let now = driver.now();
-        let handle = runtime.shard().tcp_connect(now, NamespaceId(0), peer, &ConnectOptions::default())?;
+        let handle =
+            runtime.shard().tcp_connect(now, NamespaceId(0), peer, &ConnectOptions::default())?;
         let stream = Self { handle, peer, timeout };
         let opened = wait_for(runtime, driver, peer, timeout, |runtime, now| {
             match runtime.shard().tcp_info(handle)?.state.is_synchronized() {

@@ -4,4 +4,5 @@ pub mod http;
 pub mod nic;
 pub mod peer;
 pub mod rows;
+pub mod trace;
 pub mod transfer;

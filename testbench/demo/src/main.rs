@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tandem_demo::nic::{Model, Wave};
 use tandem_demo::peer::{self, Privilege, WebServer};
 use tandem_demo::rows::{Row, table};
+use tandem_demo::trace;
 use tandem_demo::transfer::{Carrier, Family, Link};
 
 #[derive(Debug, Parser)]
@@ -75,6 +76,10 @@ fn main() -> ExitCode {
 }
 
 const MIB: u64 = 1 << 20;
+/// The wave begins before this departure...
+const WAVE_FROM: u64 = 20;
+/// ...and has so many cycles.
+const WAVE_CYCLES: u64 = 4_000;
 
 fn stages(options: &Run) -> Result<()> {
     let mut rows: Vec<Row> = match &options.earlier {
@@ -148,8 +153,8 @@ fn stages(options: &Run) -> Result<()> {
                 pull_out_after: None,
                 wave: Some(Wave {
                     path: options.out.join("demo.fst"),
-                    from_departure: 20,
-                    cycles: 4_000,
+                    from_departure: WAVE_FROM,
+                    cycles: WAVE_CYCLES,
                 }),
             };
             let short = peer::generate(&www, "short.bin", 256 * 1024, 3)?;
@@ -158,6 +163,16 @@ fn stages(options: &Run) -> Result<()> {
                 let row = link.fetch(&carrier, family, &short)?;
                 ensure!(row.sha256_ok, "the traced transfer's hash is wrong");
             }
+            let ways = link.finish_capture()?;
+            let trace = trace::from_events(&ways, Some(("demo.fst", WAVE_FROM, WAVE_CYCLES)));
+            fs::write(options.out.join("trace.json"), serde_json::to_string(&trace)? + "\n")?;
+            println!(
+                "   capture: {} ({} frames named); waves: {}; one frame's way: tandem trace tx20 --file {}",
+                capture.display(),
+                trace.ways.len(),
+                options.out.join("demo.fst").display(),
+                options.out.join("trace.json").display(),
+            );
         }
     }
     fs::write(&options.rows, serde_json::to_string_pretty(&rows)? + "\n")

@@ -89,12 +89,12 @@ pub fn table(rows: &[Row]) -> String {
     }
     out += "\nCycles are those for which the simulated NIC's clock ran, waiting for 1 us of memory latency\n\
             included; at 4 ns a cycle 1 byte/cycle is 2 Gbit/s. How long the simulation took says nothing\n\
-            about the NIC and is left out; the plain TAP, where nothing is simulated, moved:\n";
+            about the NIC and is left out.\n";
     for row in rows.iter().filter(|row| row.cycles.is_none()) {
         out += &format!(
-            "  {} {}: {:.2} Gbit/s of real time\n",
-            row.backend,
+            "Nothing is simulated in {} over {}: {:.2} Gbit/s of real time.\n",
             row.family,
+            row.backend,
             row.goodput_wall_bit_s / 1e9
         );
     }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use tandem::blocking::{Driver, TcpStream};
 use tandem::{Address, Failover, Runtime, RuntimeConfig, WallClock};
 use tandem_backends::tap::{Tap, TapConfig};
+use tandem_contract::trace::Event;
 use tandem_cosim::wire::{Capture, LineRate, TapPort};
 use tandem_cosim::{InProcess, Until, Wire};
 use tandem_device::{Device, PoolConfig};
@@ -224,6 +225,18 @@ impl Link {
         let retransmissions = info.map_or(0, |info| u64::from(info.stats.retransmissions));
         stream.close(&mut self.runtime, &mut self.drive)?;
         self.row(carrier, family, file, response, took, retransmissions)
+    }
+
+    /// Ends the capture and returns what the NIC decided.
+    ///
+    /// # Errors
+    /// When the capture could not be written whole.
+    pub fn finish_capture(&mut self) -> Result<Vec<Event>> {
+        let nic = self.drive.nic.as_ref().context("there is no NIC to capture at")?;
+        let mut cosim = nic.lock();
+        let capture = cosim.wire_mut().set_capture(None).context("no capture was begun")?;
+        capture.finish()?;
+        Ok(cosim.take_events())
     }
 
     fn row(
