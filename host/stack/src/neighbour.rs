@@ -84,14 +84,14 @@ pub(crate) enum Evidence {
 }
 
 /// What a timer that fired asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Expiry {
     /// Nothing: the entry changed since.
     Nothing,
     /// Ask again: everybody, or only this station. Arm the timer again.
     Solicit { iface: u16, address: IpAddr, unicast: Option<MacAddr>, again: Duration },
-    /// It did not answer: this many packets are dropped.
-    Failed { dropped: usize },
+    /// It did not answer: these packets cannot be delivered.
+    Failed { pending: ArrayVec<Frame, { limits::NEIGHBOUR_PENDING_MAX }> },
 }
 
 /// The cache.
@@ -307,8 +307,9 @@ impl Neighbours {
                 entry.solicits = 1;
             }
             State::Incomplete | State::Probe => {
-                let Evicted { dropped, .. } = self.forget(name.index);
-                return Expiry::Failed { dropped };
+                let pending = std::mem::take(&mut entry.pending);
+                self.forget(name.index);
+                return Expiry::Failed { pending };
             }
             _ => return Expiry::Nothing,
         }

@@ -47,6 +47,8 @@ pub(crate) enum News {
     Refused,
     /// It could not be brought there now.
     Unreachable,
+    /// The neighbour on its way does not answer.
+    NoNeighbour,
 }
 
 impl Net {
@@ -292,21 +294,36 @@ impl Net {
             News::TooBig(0) => News::TooBig(plateau(ip.total_len().into())),
             news => news,
         };
-        self.hear(core, packet, (src, dst), ip.protocol(), ip.payload(), news)
+        self.hear(core, packet.mailed, (src, dst), ip.protocol(), ip.payload(), news)
     }
 
     fn quoted_v6(&mut self, core: &mut Core, packet: &Packet, quoted: &[u8], news: News) -> Quoted {
         let Ok(ip) = Ipv6View::new_truncated(quoted) else { return Quoted::Malformed };
         // We send no extension headers, so what has some is not ours.
         let addresses = (ip.src().into(), ip.dst().into());
-        self.hear(core, packet, addresses, ip.next_header(), ip.payload(), news)
+        self.hear(core, packet.mailed, addresses, ip.next_header(), ip.payload(), news)
+    }
+
+    /// A packet of ours, from its IP header on, did not find its neighbour: its flow is told, as by a
+    /// host unreachable that we send ourselves (RFC 1122 section 2.4, RFC 4861 section 7.2.2).
+    pub(crate) fn undeliverable(&mut self, core: &mut Core, frame: &Frame) {
+        let mut bytes = [0; LOOK_LEN];
+        let len = frame.copy_to(0, &mut bytes);
+        let bytes = &bytes[..len];
+        if let Ok(ip) = Ipv4View::new_truncated(bytes) {
+            let addresses = (ip.src().into(), ip.dst().into());
+            self.hear(core, true, addresses, ip.protocol(), ip.payload(), News::NoNeighbour);
+        } else if let Ok(ip) = Ipv6View::new_truncated(bytes) {
+            let addresses = (ip.src().into(), ip.dst().into());
+            self.hear(core, true, addresses, ip.next_header(), ip.payload(), News::NoNeighbour);
+        }
     }
 
     /// Tells the flow that an ICMP error quotes, or says where it lives.
     fn hear(
         &mut self,
         core: &mut Core,
-        packet: &Packet,
+        is_home: bool,
         (src, dst): (IpAddr, IpAddr),
         protocol: IpProtocol,
         quoted: &[u8],
@@ -332,7 +349,7 @@ impl Net {
         };
         match home {
             _ if found => Quoted::Told,
-            Some(home) if home != core.index && !packet.mailed => Quoted::At(home),
+            Some(home) if home != core.index && !is_home => Quoted::At(home),
             _ => Quoted::Unmatched,
         }
     }
@@ -370,7 +387,7 @@ fn plateau(len: u32) -> u32 {
 pub(crate) fn datagram_error(news: News) -> Option<IoError> {
     match news {
         News::Refused => Some(IoError::Refused),
-        News::Unreachable => Some(IoError::Unreachable),
+        News::Unreachable | News::NoNeighbour => Some(IoError::Unreachable),
         News::TooBig(_) => None,
     }
 }

@@ -200,6 +200,17 @@ impl Shard {
         true
     }
 
+    /// Tells the link which station our addresses are at, as after a migration (virtio's GUEST_ANNOUNCE
+    /// asks for it). [`Shard::changed`] does so by itself when the station address changed.
+    pub fn announce(&mut self, now: Instant, iface: IfaceId) {
+        self.core.at(now);
+        if let Some((net, core)) = self.net(iface.namespace)
+            && usize::from(iface.index) < net.ports.len()
+        {
+            net.announce(core, iface.index);
+        }
+    }
+
     /// Takes in what a device received. The batch is empty afterwards. Frames of an interface that the
     /// shard does not know are dropped and counted in [`Shard::unclaimed_frames`].
     pub fn receive(&mut self, now: Instant, iface: IfaceId, batch: &mut Batch) {

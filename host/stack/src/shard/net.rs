@@ -649,8 +649,11 @@ impl Net {
                 self.arm_neighbour(core, name, again);
                 self.solicit(core, iface, address, unicast);
             }
-            Expiry::Failed { dropped } => {
-                self.stats.neighbour_unreachable += dropped as u64;
+            Expiry::Failed { pending } => {
+                self.stats.neighbour_unreachable += pending.len() as u64;
+                for frame in pending {
+                    self.undeliverable(core, &frame);
+                }
                 if let Some((iface, _)) = place {
                     // They find that the entry is gone, and begin anew; their own time-outs end it.
                     let port = &mut self.ports[usize::from(iface)];

@@ -238,7 +238,8 @@ impl Net {
 
     /// Says to everybody which station our addresses are at now.
     pub(crate) fn announce(&mut self, core: &mut Core, iface: u16) {
-        if !self.ports[usize::from(iface)].up {
+        let port = &self.ports[usize::from(iface)];
+        if !port.up || port.is_loopback {
             return;
         }
         let mac = self.ports[usize::from(iface)].mac;

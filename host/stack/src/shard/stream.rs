@@ -725,7 +725,7 @@ impl Net {
                 }
                 Changes::empty()
             }
-            News::Refused => connection.unreachable(now, true),
+            News::Refused | News::NoNeighbour => connection.unreachable(now, true),
             News::Unreachable => connection.unreachable(now, false),
         };
         self.settle(core, handle, changes);

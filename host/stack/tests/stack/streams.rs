@@ -93,6 +93,23 @@ fn a_port_without_listener_refuses() {
 }
 
 #[test]
+fn a_host_that_is_not_there_is_unreachable_after_three_questions() {
+    for to in [v4(77), v6(77)] {
+        let mut hub = Hub::pair();
+        let (now, options) = (hub.now, ConnectOptions::default());
+        let socket = hub.hosts[0].shard.tcp_connect(now, NS, addr(to, 80), &options).unwrap();
+        assert!(
+            hub.run(Duration::from_secs(5), |_, hosts| hosts[0].saw(socket, Readiness::ERROR)),
+            "{to}: {:?}",
+            hub.hosts[0].stats()
+        );
+        let now = hub.now;
+        let read = hub.hosts[0].shard.tcp_read(now, socket, &mut [0; 8]);
+        assert_eq!(read, Err(IoError::Unreachable));
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_says_why() {
     let mut hub = Hub::pair();
     let now = hub.now;
