@@ -9,12 +9,13 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use crate::list::Model;
+use crate::mutants;
 use crate::shim::{self, Port};
 use crate::sources::Sources;
 use crate::{Result, variable};
 
-/// Raise when the way of building changes without a change of its arguments.
-const FORMAT: u32 = 1;
+/// Raise when libraries or shims are made in another way without a change of the arguments.
+const FORMAT: u32 = 2;
 
 /// Finished libraries kept per model; older ones are deleted.
 const KEPT_PER_MODEL_MAX: usize = 6;
@@ -57,6 +58,7 @@ pub(crate) struct Tools {
     root: PathBuf,
     version: String,
     defines: Vec<(String, String)>,
+    manifest: PathBuf,
     rtl: PathBuf,
     out: PathBuf,
     cache: PathBuf,
@@ -66,7 +68,7 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// Takes what the runtime crate found.
-    pub(crate) fn find(rtl: &Path, out: &Path, cache: &Path) -> Result<Self> {
+    pub(crate) fn find(manifest: &Path, rtl: &Path, out: &Path, cache: &Path) -> Result<Self> {
         let from_runtime = |what: &str| variable(&format!("DEP_TANDEM_VERILATOR_RUNTIME_{what}"));
         let defines = from_runtime("DEFINES")?
             .split_whitespace()
@@ -78,6 +80,7 @@ impl Tools {
             root: from_runtime("ROOT")?.into(),
             version: from_runtime("VERSION")?,
             defines,
+            manifest: manifest.to_owned(),
             rtl: rtl.to_owned(),
             out: out.to_owned(),
             cache: cache.to_owned(),
@@ -111,11 +114,15 @@ impl Tools {
         if model.traced() {
             args.extend(["--trace-fst", "--trace-structs"].map(str::to_owned));
         }
-        let key = self.key(&args, named.iter().chain(&included))?;
+        let changed = match model.mutated() {
+            true => mutants::plant(&self.manifest.join("mutants.list"), &model.top, &named)?,
+            false => Vec::new(),
+        };
+        let key = self.key(&args, named.iter().chain(&included), &changed)?;
         let folder = self.cache.join(format!("{}-{key:016x}", model.name));
         let header = folder.join("header.h");
         if !header.is_file() {
-            self.make(model, &class, &args, &named, &folder)?;
+            self.make(model, &class, &args, &named, &changed, &folder)?;
         }
         self.give(model, &folder)?;
         Ok(Built {
@@ -129,16 +136,20 @@ impl Tools {
         })
     }
 
-    fn key<'a>(&self, args: &[String], files: impl Iterator<Item = &'a PathBuf>) -> Result<u64> {
+    fn key<'a>(
+        &self,
+        args: &[String],
+        files: impl Iterator<Item = &'a PathBuf>,
+        changed: &[(PathBuf, String)],
+    ) -> Result<u64> {
         let mut hash = DefaultHasher::new();
         (FORMAT, &self.version, &self.defines, &self.compiler, args).hash(&mut hash);
-        // The generator is an input too.
-        for part in [include_str!("compile.rs"), include_str!("shim.rs")] {
-            part.hash(&mut hash);
-        }
         for file in files {
             file.strip_prefix(&self.rtl).unwrap_or(file).hash(&mut hash);
             crate::read(file)?.hash(&mut hash);
+        }
+        for (_, text) in changed {
+            text.hash(&mut hash);
         }
         Ok(hash.finish())
     }
@@ -160,18 +171,26 @@ impl Tools {
         class: &str,
         args: &[String],
         named: &[PathBuf],
+        changed: &[(PathBuf, String)],
         folder: &Path,
     ) -> Result<()> {
         let work = self.out.join(&model.name);
         remove(&work)?;
-        fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
+        let mutated = work.join("mutated");
+        fs::create_dir_all(&mutated).map_err(|e| format!("{}: {e}", mutated.display()))?;
+        let mut named = named.to_vec();
+        for (path, text) in changed {
+            let copy = mutated.join(path.file_name().unwrap_or_default());
+            fs::write(&copy, text).map_err(|e| format!("{}: {e}", copy.display()))?;
+            named.iter_mut().filter(|file| *file == path).for_each(|file| file.clone_from(&copy));
+        }
         let verilated = Command::new(&self.binary)
             .env("VERILATOR_ROOT", &self.root)
             .args(args)
             .arg("-Mdir")
             .arg(&work)
             .arg(format!("-I{}", self.rtl.display()))
-            .args(named)
+            .args(&named)
             .output()
             .map_err(|e| format!("cannot run {}: {e}", self.binary.display()))?;
         if !verilated.status.success() {

@@ -26,6 +26,11 @@ impl Model {
         self.feature.as_deref() == Some("waves")
     }
 
+    /// Whether bugs are planted in it.
+    pub(crate) fn mutated(&self) -> bool {
+        self.feature.as_deref() == Some("mutants")
+    }
+
     /// Whether the features of this build ask for the model.
     pub(crate) fn enabled(&self) -> bool {
         self.feature.as_ref().is_none_or(|feature| {

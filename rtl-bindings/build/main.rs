@@ -8,6 +8,7 @@
 
 mod compile;
 mod list;
+mod mutants;
 mod shim;
 mod sources;
 
@@ -56,7 +57,7 @@ fn run() -> Result<()> {
     models.retain(Model::enabled);
 
     let sources = Sources::scan(&[rtl.clone(), manifest.join("tests/rtl")])?;
-    let tools = compile::Tools::find(&rtl, &out, &cache)?;
+    let tools = compile::Tools::find(&manifest, &rtl, &out, &cache)?;
     let built = build_all(&tools, &sources, &models)?;
 
     for folder in sources.folders() {

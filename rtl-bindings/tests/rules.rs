@@ -120,7 +120,7 @@ fn a_master_that_keeps_the_rules_gets_through() {
             // The frame is what the read's first beat showed, from lane 5 on, in each of its beats.
             assert_eq!(world.frames.len(), 1);
             assert_eq!(world.frames[0].len(), 2 * beat as usize + 4);
-            assert_eq!(world.frames[0][5], 0x45);
+            assert_eq!(world.frames[0][5], world.memory[0x45]);
             let mut events = Vec::new();
             nic.drain_trace(&mut events);
             assert_eq!(events.len(), 1);

@@ -71,7 +71,8 @@ pub struct RtlOptions {
     pub random_state: Option<u32>,
     /// Pauses of the memory side.
     pub stalls: Stalls,
-    /// Takes the model with planted bugs (feature `mutants`) and switches this one on; 0 is none.
+    /// Takes the model with planted bugs (feature `mutants`) and switches on the one of this number in
+    /// `mutants.list`; 0 is none.
     pub bug: Option<u8>,
 }
 

@@ -138,6 +138,21 @@ impl<N: Simulated + 'static> Rig<N> {
         &self.nic
     }
 
+    /// The driver's pair of rings.
+    pub fn queue(&mut self) -> &mut dyn Queue {
+        &mut *self.queue
+    }
+
+    /// The far end of the wire.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Where frames come from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The driver.
     pub fn device(&mut self) -> &mut VirtioNet {
         &mut self.device
