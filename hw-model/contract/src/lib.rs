@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod features;
 pub mod layout;
 pub mod nic;

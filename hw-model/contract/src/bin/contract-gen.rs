@@ -1,17 +1,18 @@
-//! Writes `hw-model/rtl/tandem_pkg.sv`.
+//! Writes what is made from the contract: `hw-model/rtl/tandem_pkg.sv` and
+//! `docs/architecture/features.md`.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use tandem_contract::sv;
+use tandem_contract::{book, sv};
 
 fn main() -> ExitCode {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(sv::PACKAGE_PATH);
-    match std::fs::write(&path, sv::package()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    for (path, text) in [(sv::PACKAGE_PATH, sv::package()), (book::PAGE_PATH, book::page())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if let Err(error) = std::fs::write(&path, text) {
             eprintln!("cannot write {}: {error}", path.display());
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }
