@@ -142,7 +142,7 @@ fn receive(c: &mut Criterion) {
                     assert_eq!(count, BATCH);
                     while shard.next_event().is_some() {}
                 },
-                BatchSize::SmallInput,
+                BatchSize::NumIterations(8),
             );
         });
     }
