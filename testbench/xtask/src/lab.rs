@@ -330,6 +330,8 @@ fn initramfs(debian: &Path, bytes: &str) -> Result<String> {
         chmod 755 /lab/init
         cp /bin/busybox /lab/bin/busybox
         cp --parents $(ldd /usr/bin/iperf3 | grep -o '/[^ ]*') /usr/bin/iperf3 /lab/
+        # The C library loads this one when a thread is cancelled.
+        cp --parents $(find /lib /usr/lib -name 'libgcc_s.so.1' | head -n 1) /lab/
         ln -s /usr/bin/iperf3 /lab/bin/iperf3
         for name in failover net_failover virtio_net; do
             found=$(find /lib/modules -name "$name.ko*" | head -n 1)

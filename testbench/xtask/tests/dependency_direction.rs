@@ -32,7 +32,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Nothing on the host's side may need these.
-const TESTBENCH: &[&str] = &["tandem-cosim", "tandem-nic-server", "tandem-demo", "xtask"];
+const TESTBENCH: &[&str] =
+    &["tandem-cosim", "tandem-diff", "tandem-nic-server", "tandem-demo", "xtask"];
 
 fn graph() -> BTreeMap<String, BTreeSet<String>> {
     let out = Command::new(env!("CARGO"))
