@@ -1,0 +1,1 @@
+//! The same register accesses on both models.
