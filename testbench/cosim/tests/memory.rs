@@ -78,8 +78,7 @@ fn bandwidth_spaces_responses_and_each_direction_has_its_own() {
 
 #[test]
 fn errors_on_purpose_unmapped_addresses_and_ends_of_regions() {
-    let config = MemoryConfig { error_ranges: vec![0..0], ..MemoryConfig::ideal() };
-    let (mut memory, region, at) = memory(config);
+    let (mut memory, region, at) = memory(MemoryConfig::ideal());
     let end = at + region.len() as u64;
     memory.set_config(MemoryConfig {
         error_ranges: std::iter::once(at + 100..at + 101).collect(),
