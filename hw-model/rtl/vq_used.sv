@@ -55,7 +55,7 @@ module vq_used
   input  wire logic             trace_ready_i,
   output trace_event_t          trace_o,
   output logic                  broken_o,
-  output logic                  outstanding_o,  // something is unanswered, or answered and not traced
+  output logic                  outstanding_o,  // something is unanswered or not traced
   output logic                  moving_o
 );
 

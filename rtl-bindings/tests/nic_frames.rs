@@ -3,8 +3,7 @@
 mod nic;
 
 use nic::{
-    BASE, Bench, CSUM, EVENT_IDX, GUEST_CSUM, MRG_RXBUF, RX, Random, TX, WRITE, broadcast,
-    header,
+    BASE, Bench, CSUM, EVENT_IDX, GUEST_CSUM, MRG_RXBUF, RX, Random, TX, WRITE, broadcast, header,
 };
 use tandem_contract::layout;
 use tandem_contract::trace::{Drop, Kind, Verdict};
@@ -383,7 +382,8 @@ fn masked_vectors_stay_pending_until_unmasked() {
     use tandem_contract::nic::{FunctionControl, Nic};
     let mut b = Bench::new(64);
     b.start(0, 8);
-    let control = FunctionControl { bus_master: true, msix_enable: true, msix_function_mask: false };
+    let control =
+        FunctionControl { bus_master: true, msix_enable: true, msix_function_mask: false };
     let mut bytes = header(0, 0, 0, 0).to_vec();
     bytes.extend_from_slice(&[0x33; 64]);
     let mut send = |b: &mut Bench, id: u16| {
@@ -411,6 +411,24 @@ fn masked_vectors_stay_pending_until_unmasked() {
     let irqs = b.events(Kind::Irq);
     assert_eq!(irqs.len(), 2);
     assert_eq!((irqs[0].queue, irqs[0].code, irqs[0].arg), (1, 0, 2));
+}
+
+#[test]
+fn a_notification_with_data_is_a_kick() {
+    use tandem_contract::features::bit;
+    let mut b = Bench::new(64);
+    b.start(1 << bit::NOTIFICATION_DATA, 8);
+    b.settle();
+    let mut bytes = header(0, 0, 0, 0).to_vec();
+    bytes.extend_from_slice(&[0x33; 64]);
+    let chain = scatter(&mut b, DATA, &bytes, &[0]);
+    b.tx.add(&mut b.mem, 0, &chain, 0);
+    b.settle();
+    assert_eq!(b.wire.departed.len(), 0, "the device rests until it is kicked");
+    // Queue, next slot, wrap (virtio 1.3, 4.1.5.2).
+    b.w32(layout::NOTIFY_BASE + 4, 0x8001_0001);
+    b.settle();
+    assert_eq!(b.wire.departed.len(), 1);
 }
 
 #[test]

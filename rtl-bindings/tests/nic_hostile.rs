@@ -98,11 +98,8 @@ fn memory_errors_break_only_the_queue_they_hit() {
         b.tx.add(&mut b.mem, 0, &[(DATA, 112)], 0);
     };
     // Descriptors, payload, driver's event area.
-    let spots: [fn(&Bench) -> Range<u64>; 3] = [
-        |b| b.tx.desc..b.tx.desc + 16,
-        |_| DATA + 64..DATA + 65,
-        |b| b.tx.driver..b.tx.driver + 1,
-    ];
+    let spots: [fn(&Bench) -> Range<u64>; 3] =
+        [|b| b.tx.desc..b.tx.desc + 16, |_| DATA + 64..DATA + 65, |b| b.tx.driver..b.tx.driver + 1];
     for spot in spots {
         let code = breaks(TX, 8, |b| {
             good(b);

@@ -133,7 +133,8 @@ fn link_changes_move_the_generation_and_interrupt() {
 #[test]
 fn holes_read_zero_and_swallow_writes() {
     let mut b = Bench::new(64);
-    for offset in [0x3C, 0x40, 0xFFC, 0x1004, 0x2014, 0x3008, 0x4FF8, 0x5000, 0x8FFC, 0xA008, 0xFFFC]
+    for offset in
+        [0x3C, 0x40, 0xFFC, 0x1004, 0x2014, 0x3008, 0x4FF8, 0x5000, 0x8FFC, 0xA008, 0xFFFC]
     {
         b.w32(offset, 0xFFFF_FFFF);
         assert_eq!(b.r32(offset), 0, "offset {offset:#x}");
@@ -258,4 +259,31 @@ fn a_queue_reset_gives_the_queue_back_as_it_was_at_first() {
     b.w16(common::QUEUE_SELECT, TX.into());
     b.w16(common::QUEUE_RESET, 1);
     assert_eq!((b.r16(common::QUEUE_RESET), b.r16(common::QUEUE_ENABLE)), (0, 1));
+}
+
+#[test]
+fn resets_leave_nothing_behind() {
+    let mut b = Bench::new(64);
+    b.start(RING_RESET, 16);
+    b.settle();
+    b.w32(layout::MSIX_TABLE_BASE, 0x1234_5678);
+    // Device reset: registers go back, the MSI-X table is PCI's and stays.
+    b.set_status(0);
+    while b.status() != 0 {}
+    assert_eq!(b.r32(layout::MSIX_TABLE_BASE), 0x1234_5678);
+    b.w16(common::QUEUE_SELECT, 0);
+    assert_eq!((b.r16(common::QUEUE_SIZE), b.r16(common::QUEUE_ENABLE)), (256, 0));
+    assert_eq!(b.r16(common::CONFIG_MSIX_VECTOR), 0xFFFF);
+    // Function-level reset: all of it; every vector is masked.
+    b.start(RING_RESET, 16);
+    b.config_write(layout::CFG_PCI_CFG_CAP + 8, 0x2000, 0xF);
+    b.function_reset().unwrap();
+    assert_eq!(b.status(), 0);
+    assert_eq!(b.r32(layout::MSIX_TABLE_BASE), 0);
+    assert_eq!(b.r32(layout::MSIX_TABLE_BASE + 12), 1);
+    assert_eq!(b.config_read(layout::CFG_PCI_CFG_CAP + 8), 0);
+    // Twice in a row, and it starts again.
+    b.function_reset().unwrap();
+    b.function_reset().unwrap();
+    b.start(0, 4);
 }

@@ -280,7 +280,15 @@ impl Ring {
     }
 
     /// Writes one descriptor as it is given.
-    pub(crate) fn put_raw(&self, mem: &mut Memory, slot: u16, addr: u64, len: u32, id: u16, flags: u16) {
+    pub(crate) fn put_raw(
+        &self,
+        mem: &mut Memory,
+        slot: u16,
+        addr: u64,
+        len: u32,
+        id: u16,
+        flags: u16,
+    ) {
         let mut raw = [0; 16];
         raw[..8].copy_from_slice(&addr.to_le_bytes());
         raw[8..12].copy_from_slice(&len.to_le_bytes());
@@ -339,6 +347,7 @@ pub(crate) const CSUM: u64 = 1 << bit::CSUM;
 pub(crate) const GUEST_CSUM: u64 = 1 << bit::GUEST_CSUM;
 pub(crate) const MRG_RXBUF: u64 = 1 << bit::MRG_RXBUF;
 pub(crate) const EVENT_IDX: u64 = 1 << bit::EVENT_IDX;
+pub(crate) const IN_ORDER: u64 = 1 << bit::IN_ORDER;
 pub(crate) const RING_RESET: u64 = 1 << bit::RING_RESET;
 pub(crate) const BASIC: u64 = VERSION_1 | RING_PACKED;
 
