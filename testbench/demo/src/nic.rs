@@ -20,6 +20,11 @@ pub enum Model {
 }
 
 impl Model {
+    /// The RTL where this program was built with it, else the reference.
+    pub fn best() -> Self {
+        if cfg!(feature = "rtl") { Self::Rtl } else { Self::Reference }
+    }
+
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {

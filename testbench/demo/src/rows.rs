@@ -2,12 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a row's role says when the peer was not Linux.
+pub const IN_PROCESS: &str = "in-process peer";
+
 /// One transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// What carried it: `rtl`, `reference`, `tap`, or `rtl then tap` for a removal.
+    /// What carried it: `rtl`, `reference`, `tap`, or `rtl then tap` for a removal; `pair` instead of
+    /// `tap` where there is none.
     pub backend: String,
-    /// `client`: our stack fetched.
+    /// `client`: our stack fetched; with [`IN_PROCESS`] when it was from another of ours.
     pub role: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -90,6 +94,9 @@ pub fn table(rows: &[Row]) -> String {
     out += "\nCycles are those for which the simulated NIC's clock ran, waiting for 1 us of memory latency\n\
             included; at 4 ns a cycle 1 byte/cycle is 2 Gbit/s. How long the simulation took says nothing\n\
             about the NIC and is left out.\n";
+    if rows.iter().any(|row| row.role.contains(IN_PROCESS)) {
+        out += "The other end was an in-process peer, another stack of ours: this shows less than Linux would.\n";
+    }
     for row in rows.iter().filter(|row| row.cycles.is_none()) {
         out += &format!(
             "Nothing is simulated in {} over {}: {:.2} Gbit/s of real time.\n",
