@@ -601,7 +601,8 @@ module tandem_nic
   trace_event_t trace;
   nic_trace #(.NumSources(NumSources)) u_trace (
     .clk_i, .rst_ni, .hdr_len_i(HdrLen),
-    .rx_valid_i(rx_event_valid), .rx_i(rx_event),
+    // What was accepted in a reset's last cycles is cut, so it must not be told after ResetDone.
+    .rx_valid_i(rx_event_valid && !mute_queue[RxQ]), .rx_i(rx_event),
     .valid_i(src_valid & ~src_mute), .ready_o(src_ready), .event_i(src_event),
     .trace_valid_o, .trace_o(trace),
     .dma_error_i({read_error, write_error}),
