@@ -144,6 +144,16 @@ impl Queue {
         Ok(())
     }
 
+    /// The queue broke at `place`: a used element that failed there is lost, those behind it may be told.
+    fn used_failed(&mut self, place: Place) {
+        let Some(due) = self.due.front() else { return };
+        let [(chain, _)] = &due.chains[..] else { return };
+        if chain.place == place && !due.effective[0] {
+            self.ring.used = self.ring.used.advance(chain.descriptors(), self.ring.size);
+            self.due.pop_front();
+        }
+    }
+
     /// What took effect for chains that will not be told any more.
     fn settle_effects(&mut self, memory: &mut Shadow) {
         for due in std::mem::take(&mut self.due) {
@@ -227,7 +237,7 @@ pub struct Judge {
 }
 
 /// Events kept for messages.
-const RECENT_MAX: usize = 24;
+const RECENT_MAX: usize = 32;
 
 impl Judge {
     /// A judge of a NIC with these facts, over a copy of its memory.
@@ -384,7 +394,9 @@ impl Judge {
     fn reader_places(&mut self, queue: u16) -> Vec<Place> {
         let Some(q) = &self.queues[usize::from(queue)] else { return Vec::new() };
         let mut ring = q.ring.clone();
-        let mut places = vec![ring.next];
+        // What is at hand here may not have been fetched there.
+        let mut places = if queue == RX { self.rx.places() } else { Vec::new() };
+        places.push(ring.next);
         for _ in 0..=ring.size {
             match ring.fetch(&mut self.memory) {
                 Ok(Fetched::Chain(_)) => places.push(ring.next),
@@ -589,6 +601,7 @@ impl Judge {
             if queue.errors == 0 {
                 return Err("a bus error that did not happen".to_owned());
             }
+            queue.used_failed(Place { slot: event.slot, wrap: event.wrap });
         } else {
             let mut ring = queue.ring.clone();
             let max = u64::from(self.params.frame_len_max) + 12;
@@ -714,7 +727,8 @@ impl Judge {
             }
             let Some(queue) = &mut self.queues[usize::from(index)] else { continue };
             if index == TX {
-                self.tx.rest(queue, &mut self.memory, dead)?;
+                let (features, max) = (self.features, self.params.frame_len_max);
+                self.tx.rest(queue, &mut self.memory, features, max)?;
             } else if dead {
                 self.rx.cut(queue, &mut self.memory, &self.effects, self.features)?;
             }

@@ -121,6 +121,11 @@ impl Receive {
         }
     }
 
+    /// Where the chains at hand begin.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.hand.iter().map(|chain| chain.place).collect()
+    }
+
     /// Whether a write lies in one buffer of a chain at hand.
     pub(crate) fn holds(&mut self, queue: &mut Queue, memory: &mut Shadow, dma: &Dma) -> bool {
         let inside = |chain: &Chain| {

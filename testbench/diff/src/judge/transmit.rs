@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tandem_contract::trace::{Drop, Event, Kind};
+use tandem_contract::trace::{Broken, Drop, Event, Kind};
 use tandem_reference::ring::{Chain, Fetched, Place};
 use tandem_reference::transmit::{self, HEADER_LEN};
 
@@ -108,7 +108,7 @@ impl Transmit {
         Ok(())
     }
 
-    /// A reset: what left without an event must be the frames that were next.
+    /// A reset or a bus error: what left without an event must be the frames that were next.
     pub(crate) fn cut(
         &mut self,
         memory: &mut Shadow,
@@ -136,14 +136,17 @@ impl Transmit {
         &mut self,
         queue: &mut Queue,
         memory: &mut Shadow,
-        dead: bool,
+        features: u64,
+        frame_len_max: u32,
     ) -> Result<(), String> {
+        if queue.broken == Some(Broken::BusError) {
+            // What was read before the error may leave, though nobody is told any more.
+            return self.cut(memory, features, frame_len_max);
+        }
         if let Some(left) = self.departed.front() {
             return Err(format!("a frame left without an event: {left:02x?}"));
         }
-        if dead {
-            self.chains.clear();
-        } else if let Some(chain) = self.chains.front() {
+        if let Some(chain) = self.chains.front() {
             return Err(format!("not completed: {chain:?}"));
         }
         if queue.broken.is_none() {
