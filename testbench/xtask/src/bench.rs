@@ -53,8 +53,7 @@ pub(crate) fn run(suites: &[Suite], quick: bool, json: Option<&Path>) -> Result<
             .arg("--")
             .args(args)
             .arg("--json")
-            .arg(&file)
-            .envs(setup::environment());
+            .arg(&file);
         if quick {
             command.arg("--quick");
         }

@@ -53,7 +53,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut command = cargo();
     command
         .args(["build", "--release", "-p", "tandem-demo", "--features", "rtl"])
-        .envs(setup::environment())
         .stdout(fs::File::create(&log)?)
         .stderr(fs::File::options().append(true).open(&log)?);
     println!(

