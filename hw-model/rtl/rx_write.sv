@@ -235,9 +235,11 @@ module rx_write
   assign turn      = to_lane - lane_q;
   assign new_lanes = ~({Bytes{1'b1}} << lane_q);
 
+  // The next source beat is looked at only when it is needed: it may come while this one is stalled,
+  // and what is offered must not change then, in lanes without a strobe neither.
   always_comb begin
     for (int unsigned i = 0; i < Bytes; i++) begin
-      mixed[8 * i +: 8] = new_lanes[i] ? src_data[8 * i +: 8] : cur_q[8 * i +: 8];
+      mixed[8 * i +: 8] = over && new_lanes[i] ? src_data[8 * i +: 8] : cur_q[8 * i +: 8];
     end
   end
   assign beat_data_o  = DataW'({mixed, mixed} >> {(LaneW + 1)'(Bytes) - (LaneW + 1)'(turn), 3'd0});
