@@ -82,7 +82,7 @@ fn transmit_all(width: u32, latency: u64, jitter: u64, features: u64) {
     assert_eq!(b.counter("tx_frames"), sent.len() as u64);
     assert_eq!(b.counter("tx_bytes"), sent.iter().map(|f| f.len() as u64).sum::<u64>());
     assert_eq!(b.mem.outstanding(), 0);
-    assert!(b.mem.messages.iter().any(|m| *m == (0xFEE0_0008, 0x102)));
+    assert!(b.mem.messages.contains(&(0xFEE0_0008, 0x102)));
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn masked_vectors_stay_pending_until_unmasked() {
         FunctionControl { bus_master: true, msix_enable: true, msix_function_mask: false };
     let mut bytes = header(0, 0, 0, 0).to_vec();
     bytes.extend_from_slice(&[0x33; 64]);
-    let mut send = |b: &mut Bench, id: u16| {
+    let send = |b: &mut Bench, id: u16| {
         let chain = scatter(b, DATA, &bytes, &[0]);
         b.tx.add(&mut b.mem, id, &chain, 0);
         b.kick(TX);
