@@ -117,7 +117,9 @@ impl LocalPeer {
         let mut runtime = Runtime::new(config).context("no memory for the peer's buffers")?;
         let pool = runtime.frames().clone();
         // The near end is a wire's, which has no address of its own, or is given one.
-        let (near, far) = cable(mtu, &pool, MacAddr([0; 6]))?;
+        let (mut near, far) = cable(mtu, &pool, MacAddr([0; 6]))?;
+        // The runtime asks for the carrier when it attaches, so the other end comes up first.
+        near.open()?;
         let addresses = [
             Address { address: PEER4.into(), prefix_len: 24 },
             Address { address: PEER6.into(), prefix_len: 64 },

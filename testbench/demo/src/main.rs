@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use tandem_demo::{fetch, stages};
 
@@ -31,6 +32,11 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if error.kind() == ErrorKind::ValueValidation {
+                // One line that says it all; the usage would only hide it.
+                eprintln!("{}", error.to_string().lines().next().unwrap_or_default());
+                return ExitCode::FAILURE;
+            }
             // Nothing is left to be done when the terminal is gone.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -136,6 +136,11 @@ impl WebServer {
     /// # Errors
     /// When it does not start; the text has what it said.
     pub fn start(folder: &Path, log: &Path) -> Result<Self> {
+        // Else the probe below would meet whoever has the port.
+        drop(
+            TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP_PORT))
+                .with_context(|| format!("port {HTTP_PORT} cannot be had for the web server"))?,
+        );
         let out = fs::File::create(log)?;
         let child = Command::new("python3")
             .args(["-m", "http.server", &HTTP_PORT.to_string(), "--bind", "::", "--directory"])
