@@ -44,6 +44,12 @@ pub(crate) struct Smoke {
     timeout_s: u64,
 }
 
+impl Default for Smoke {
+    fn default() -> Self {
+        Self { model: Model::Rtl, bytes: "2M".into(), json: None, timeout_s: 420 }
+    }
+}
+
 fn transfer_bytes(text: &str) -> Result<String, String> {
     let digits = text.trim_end_matches(['K', 'M', 'G']);
     let sound = text.len() - digits.len() <= 1 && digits.parse::<u32>().is_ok_and(|n| n > 0);

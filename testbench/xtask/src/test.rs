@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::process::{cargo, step_within};
-use crate::setup;
+use crate::{lab, setup};
 
 /// How much to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -16,7 +16,7 @@ pub(crate) enum Tier {
     Quick,
     /// Everything that a merge needs, RTL included.
     Full,
-    /// The long runs.
+    /// The long runs, and the Linux guest of `cargo xtask lab smoke`.
     Night,
 }
 
@@ -62,6 +62,9 @@ pub(crate) fn run(tier: Tier) -> Result<()> {
         command.args(suite.args);
         command.env("TANDEM_TIER", format!("{tier:?}").to_lowercase());
         step_within(suite.name, Duration::from_secs(60 * suite.minutes), &mut command)?;
+    }
+    if tier >= Tier::Night {
+        lab::smoke(&lab::Smoke::default())?;
     }
     println!("== all suites of tier {tier:?} passed");
     Ok(())
