@@ -242,7 +242,8 @@ module axi_write
 
   assign payload_outstanding_o = head_q != tail_q;
   assign outstanding_o         = head_q != tail_q || aux_flying_q != '0;
-  assign want_o                = issue;
+  // Answers that came out of order are retired one a cycle, longer than the NIC lingers.
+  assign want_o                = issue || retire;
 
   // Properties.
   logic        past_stalled_q;
