@@ -55,6 +55,33 @@ pub(crate) struct Due {
     told: Vec<bool>,
 }
 
+impl Due {
+    fn new(chains: Vec<(Chain, u32)>) -> Self {
+        let none = vec![false; chains.len()];
+        Self { chains, effective: none.clone(), told: none }
+    }
+
+    fn has(&self, place: Place) -> bool {
+        self.chains.iter().any(|(chain, _)| chain.place == place)
+    }
+
+    /// The used element at the event's place is told; true when all are.
+    fn tell(&mut self, event: &Event) -> Result<bool, String> {
+        let place = Place { slot: event.slot, wrap: event.wrap };
+        let found = self.chains.iter().position(|(chain, _)| chain.place == place);
+        let at = found.filter(|at| !self.told[*at]).ok_or("a used element out of turn")?;
+        let (chain, written) = &self.chains[at];
+        if event.len != *written || event.arg != u32::from(chain.id) {
+            return Err(format!("used id {} length {written} told otherwise", chain.id));
+        }
+        if !self.effective[at] {
+            return Err("a used element is told before it is in memory".to_owned());
+        }
+        self.told[at] = true;
+        Ok(self.told.iter().all(|told| *told))
+    }
+}
+
 /// A queue as the judge knows it.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -62,7 +89,10 @@ pub(crate) struct Queue {
     /// Device event suppression.
     pub(crate) area: u64,
     pub(crate) due: VecDeque<Due>,
+    /// The first reason for which it was declared broken.
     pub(crate) broken: Option<Broken>,
+    /// A bus error is, or came to be, among the reasons: what was under way is cut.
+    pub(crate) cut: bool,
     /// Bus errors of requests that were made for this queue.
     pub(crate) errors: u32,
     pub(crate) notifier: Notifier,
@@ -116,25 +146,20 @@ impl Queue {
                 return Ok(());
             }
         }
-        Err("a write to the ring where no used element is due".to_owned())
+        let due: Vec<_> = self.due.iter().flat_map(|due| &due.chains).map(|c| c.0.place).collect();
+        Err(format!("a write to the ring at {:#x}, due are {due:?}", self.ring.desc))
     }
 
     /// [`Kind::Used`].
     fn used_told(&mut self, event: &Event, memory: &mut Shadow) -> Result<(), String> {
+        let place = Place { slot: event.slot, wrap: event.wrap };
+        if self.cut && !self.due.front().is_some_and(|due| due.has(place)) {
+            // One that failed is not told, others that were on their way with it are.
+            let due = self.due.iter_mut().find(|due| due.has(place));
+            return due.ok_or("a used element that is not due")?.tell(event).map(|_| ());
+        }
         let due = self.due.front_mut().ok_or("a used element, and none is due")?;
-        let found = due.chains.iter().position(|(chain, _)| {
-            chain.place == Place { slot: event.slot, wrap: event.wrap }
-        });
-        let at = found.filter(|at| !due.told[*at]).ok_or("a used element out of turn")?;
-        let (chain, written) = &due.chains[at];
-        if event.len != *written || event.arg != u32::from(chain.id) {
-            return Err(format!("used id {} length {written} told otherwise", chain.id));
-        }
-        if !due.effective[at] {
-            return Err("a used element is told before it is in memory".to_owned());
-        }
-        due.told[at] = true;
-        if due.told.iter().all(|told| *told) {
+        if due.tell(event)? {
             let chains: Vec<(&Chain, u32)> = due.chains.iter().map(|(c, n)| (c, *n)).collect();
             let descriptors = chains.iter().map(|(chain, _)| u64::from(chain.descriptors())).sum();
             self.ring.give_back(memory, &chains).map_err(|e| e.to_string())?;
@@ -142,16 +167,6 @@ impl Queue {
             self.due.pop_front();
         }
         Ok(())
-    }
-
-    /// The queue broke at `place`: a used element that failed there is lost, those behind it may be told.
-    fn used_failed(&mut self, place: Place) {
-        let Some(due) = self.due.front() else { return };
-        let [(chain, _)] = &due.chains[..] else { return };
-        if chain.place == place && !due.effective[0] {
-            self.ring.used = self.ring.used.advance(chain.descriptors(), self.ring.size);
-            self.due.pop_front();
-        }
     }
 
     /// What took effect for chains that will not be told any more.
@@ -292,6 +307,7 @@ impl Judge {
             area: device,
             due: VecDeque::new(),
             broken: None,
+            cut: false,
             errors: 0,
             notifier: Notifier::new(size),
         });
@@ -601,7 +617,7 @@ impl Judge {
             if queue.errors == 0 {
                 return Err("a bus error that did not happen".to_owned());
             }
-            queue.used_failed(Place { slot: event.slot, wrap: event.wrap });
+            queue.cut = true;
         } else {
             let mut ring = queue.ring.clone();
             let max = u64::from(self.params.frame_len_max) + 12;
@@ -721,7 +737,7 @@ impl Judge {
             if queue.errors > 0 && queue.broken.is_none() {
                 return Err(format!("queue {index}: a bus error went unnoticed"));
             }
-            let dead = queue.broken == Some(Broken::BusError);
+            let dead = queue.cut;
             if let Some(at) = queue.notifier.resolve().map_err(|e| format!("queue {index}: {e}"))? {
                 self.raise(index, at);
             }

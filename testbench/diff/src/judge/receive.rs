@@ -331,11 +331,7 @@ impl Receive {
                 return Err(format!("at {addr:#x} is {is:02x?}, must be {part:02x?}"));
             }
         }
-        queue.due.push_back(Due {
-            effective: vec![false; count],
-            told: vec![false; count],
-            chains: chains.into_iter().zip(lens).collect(),
-        });
+        queue.due.push_back(Due::new(chains.into_iter().zip(lens).collect()));
         // Drops that stood behind it.
         self.resolve_drops(queue, memory, &context)
     }

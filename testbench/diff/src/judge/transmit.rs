@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tandem_contract::trace::{Broken, Drop, Event, Kind};
+use tandem_contract::trace::{Drop, Event, Kind};
 use tandem_reference::ring::{Chain, Fetched, Place};
 use tandem_reference::transmit::{self, HEADER_LEN};
 
@@ -100,11 +100,7 @@ impl Transmit {
             (_, Err(reason)) => return Err(format!("but the frame is dropped by {reason:?}")),
         }
         self.completed += 1;
-        queue.due.push_back(Due {
-            chains: vec![(chain, 0)],
-            effective: vec![false],
-            told: vec![false],
-        });
+        queue.due.push_back(Due::new(vec![(chain, 0)]));
         Ok(())
     }
 
@@ -139,7 +135,7 @@ impl Transmit {
         features: u64,
         frame_len_max: u32,
     ) -> Result<(), String> {
-        if queue.broken == Some(Broken::BusError) {
+        if queue.cut {
             // What was read before the error may leave, though nobody is told any more.
             return self.cut(memory, features, frame_len_max);
         }
