@@ -193,7 +193,12 @@ impl<N: Nic + Send> PciTransport for InProcess<N> {
 
     fn interrupt_pending(&self, vector: u16) -> Result<bool, TransportError> {
         self.vector(vector)?;
-        Ok(self.lock().take_interrupt(vector))
+        let mut cosim = self.lock();
+        // A driver with nothing to send learns only here that its device is gone.
+        if cosim.is_gone() {
+            return Err(removed());
+        }
+        Ok(cosim.take_interrupt(vector))
     }
 
     /// Interrupts of a cosimulation are polled: its clock stands while everybody waits.
