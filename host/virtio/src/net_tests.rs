@@ -537,8 +537,14 @@ impl PciTransport for Noisy {
         self.inner.bar_len(bar)
     }
     fn bar_read(&self, bar: u8, offset: u64, width: Width) -> Result<u64, TransportError> {
-        let value = match offset {
-            0..0x38 | 0x2000..0x2014 => self.inner.bar_read(bar, offset, width)?,
+        // A block may have been placed over another; the model knows each register by its own width only.
+        let value = match (offset, width) {
+            (4, Width::Word)
+            | (0x10 | 0x12 | 0x18 | 0x1A | 0x1C | 0x1E, Width::Half)
+            | (0x14 | 0x15, Width::Byte) => self.inner.bar_read(bar, offset, width)?,
+            (0x2000..0x2014, Width::Byte | Width::Half | Width::Word) => {
+                self.inner.bar_read(bar, offset, width)?
+            }
             _ => 0,
         };
         Ok(self.disturb(value, width))
