@@ -19,6 +19,12 @@ static NEXT_REGION: AtomicU32 = AtomicU32::new(0);
 ///
 /// There is no way to a Rust reference into it from here: a device may write while we look, so bytes
 /// are copied in and out, and ring fields are accessed as atomics.
+///
+/// The one exception is the region of a [`crate::Pool`], whose frames lend slices of their own buffers.
+/// There, [`Region::read`], [`Region::write`] and the file descriptor are what the device does (a
+/// simulated one, or one in another process), and like the device they may touch only buffers that were
+/// given to it and not yet taken back. The compiler cannot check that; a device that writes elsewhere
+/// changes bytes under a slice that somebody holds.
 #[derive(Debug)]
 pub struct Region {
     id: RegionId,
@@ -79,9 +85,10 @@ impl Region {
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.check(offset, out.len());
         // SAFETY: checked above; the memory may change under the copy, which raw copies of bytes
-        // tolerate in that any value of each byte is acceptable.
+        // tolerate in that any value of each byte is acceptable. `out` may be a frame's head in this very
+        // region, so the ranges may overlap.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.as_ptr().add(offset), out.as_mut_ptr(), out.len());
+            std::ptr::copy(self.as_ptr().add(offset), out.as_mut_ptr(), out.len());
         }
     }
 
@@ -93,7 +100,7 @@ impl Region {
         self.check(offset, bytes.len());
         // SAFETY: as for `read`.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len());
+            std::ptr::copy(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len());
         }
     }
 

@@ -401,14 +401,14 @@ impl Frame {
         (head.len > 0).then_some(head).into_iter().chain(state.frags.iter().map(Payload::dma))
     }
 
-    /// Where a device may write to fill an empty frame: from the frame's start to the buffer's end.
-    /// Once it has, [`Frame::set_filled`] says how much.
+    /// Where a device may write to fill an empty frame: from the frame's start to the buffer's end, as
+    /// far as that is private. Once it has, [`Frame::set_filled`] says how much.
     pub fn dma_room(&self) -> DmaPiece<'_> {
-        let state = self.state();
         DmaPiece {
             region: &self.inner.region,
-            offset: self.inner.base(self.index) + state.start as usize,
-            len: (self.inner.buffer_len - state.start) as usize,
+            offset: self.inner.base(self.index) + self.state().end as usize,
+            // Never what payloads of others refer to: a device would write under them.
+            len: self.tailroom(),
         }
     }
 

@@ -59,6 +59,33 @@ fn trimmed_into_shared_bytes_there_is_no_headroom() {
 }
 
 #[test]
+fn a_device_gets_no_room_over_shared_bytes() {
+    let pool = pool(4);
+    let mut frame = pool.alloc().unwrap();
+    assert_eq!((frame.dma_room().offset % 256, frame.dma_room().len), (64, 192));
+    frame.append(b"HEADpayload").unwrap();
+    assert_eq!((frame.dma_room().offset % 256, frame.dma_room().len), (75, 181));
+    let mut shared = None;
+    frame.share(4..11, |payload| shared = Some(payload));
+    frame.truncate(0);
+    assert_eq!(frame.dma_room().len, 0, "the payload's bytes are not to be written");
+    assert_eq!(shared.unwrap().bytes(), b"payload");
+    drop(frame);
+    assert_eq!(pool.alloc().unwrap().dma_room().len, 192, "a fresh frame has all of it again");
+}
+
+#[test]
+fn a_region_may_be_read_into_a_frame_of_its_own() {
+    let pool = pool(1);
+    let mut frame = pool.alloc().unwrap();
+    frame.append(b"abcdefgh").unwrap();
+    let region = pool.region().clone();
+    // The head begins at 64: source and destination overlap.
+    region.read(62, frame.head_mut());
+    assert_eq!(&frame.to_vec()[2..], b"abcdef");
+}
+
+#[test]
 fn exhaustion_is_an_error_and_counted() {
     let pool = pool(1);
     let frame = pool.alloc().unwrap();
