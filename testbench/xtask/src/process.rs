@@ -49,6 +49,10 @@ pub(crate) fn step_within(what: &str, budget: Duration, command: &mut Command) -
             break status;
         }
         if start.elapsed() > budget {
+            // The tests that cargo runs first: they would outlive it, and hang on.
+            for pid in descendants(child.id()) {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            }
             child.kill()?;
             child.wait()?;
             bar.finish_and_clear();
@@ -63,6 +67,24 @@ pub(crate) fn step_within(what: &str, budget: Duration, command: &mut Command) -
     };
     bar.finish_and_clear();
     finish(what, command, status, start.elapsed())
+}
+
+/// All processes below `pid`.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found: Vec<u32> = Vec::new();
+    let mut open = vec![pid];
+    while let Some(parent) = open.pop() {
+        let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
+        for task in tasks.flatten() {
+            let children =
+                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                found.push(child);
+                open.push(child);
+            }
+        }
+    }
+    found
 }
 
 fn finish(what: &str, command: &Command, status: ExitStatus, took: Duration) -> Result<()> {
@@ -100,4 +122,27 @@ pub(crate) fn on_path(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_its_budget_ends_with_its_children() {
+        let folder = std::env::temp_dir().join(format!("xtask-budget-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        let error = step_within("a hang", Duration::from_secs(2), &mut command).unwrap_err();
+        assert!(error.to_string().contains("over its budget"), "{error}");
+        let pid = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        // Gone, or a zombie that nobody has waited for yet.
+        assert!(stat.is_empty() || stat.contains(") Z "), "still there: {stat}");
+    }
 }
