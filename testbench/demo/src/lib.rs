@@ -1,5 +1,6 @@
 //! The demo: our stack fetches files from a Linux web server through our NIC, and says what moved.
 
+pub mod bench;
 pub mod fetch;
 pub mod http;
 pub mod local;

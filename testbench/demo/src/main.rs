@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use tandem_demo::{fetch, stages};
+use tandem_demo::{bench, fetch, stages};
 
 #[derive(Debug, Parser)]
 #[command(name = "tandem-demo", about = "Fetches files from a Linux web server through our NIC")]
@@ -19,6 +19,11 @@ enum Command {
     Run(stages::Run),
     /// Fetch one file by URL over a device of choice, and print its SHA-256.
     Fetch(fetch::Fetch),
+    /// Measure the same transfer with checksums in hardware, in software, and absent.
+    BenchOffload(bench::Bench),
+    /// One transfer over the reference NIC, for the counting of instructions.
+    #[command(hide = true)]
+    BenchOffloadOne(bench::One),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(run) => stages::run(&run),
         Command::Fetch(options) => fetch::run(&options),
+        Command::BenchOffload(options) => bench::run(&options),
+        Command::BenchOffloadOne(options) => bench::one(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
