@@ -27,7 +27,7 @@ pub struct Row {
     pub goodput_sim_bit_s: Option<f64>,
     /// Cycles for which the NIC's clock ran.
     pub cycles: Option<u64>,
-    /// Bytes of body a cycle.
+    /// Bytes of body a cycle; not of a removal, where not all of them went through the NIC.
     pub bytes_per_cycle: Option<f64>,
     /// Instructions of driver and stack for a byte; only where the processor's counters can be read.
     pub host_instructions_per_byte: Option<f64>,

@@ -43,7 +43,7 @@ pub fn run(rows: &[Row], privilege: Option<Privilege>) -> Result<()> {
     };
     println!("our stack, over the {} NIC, serves a page; from another terminal:", model.name());
     for host in [OURS4.to_string(), format!("[{OURS6}]")] {
-        println!("   nsenter{user} --target {pid} --net curl http://{host}/");
+        println!("   nsenter{user} --target {pid} --net curl 'http://{host}/'");
     }
     println!("until Ctrl-C");
     let mut counted = u64::MAX;

@@ -107,7 +107,7 @@ impl Site {
 }
 
 /// What a stage transfers: carrier, family and which file.
-fn plan<'a>(stage: Stage, site: &'a Site) -> Vec<(Carrier, Family, &'a Generated)> {
+fn plan(stage: Stage, site: &Site) -> Vec<(Carrier, Family, &Generated)> {
     match stage {
         Stage::Tap => Family::BOTH.map(|family| (Carrier::Tap, family, &site.large)).into(),
         Stage::Rtl => Family::BOTH

@@ -413,7 +413,9 @@ impl Link {
             goodput_wall_bit_s: bytes as f64 * 8.0 / took_s,
             goodput_sim_bit_s: None,
             cycles,
-            bytes_per_cycle: cycles.map(|cycles| bytes as f64 / cycles.max(1) as f64),
+            bytes_per_cycle: cycles
+                .filter(|_| self.drive.failovers.is_empty())
+                .map(|cycles| bytes as f64 / cycles.max(1) as f64),
             host_instructions_per_byte: None,
             frames: stats.rx_packets + stats.tx_packets,
             csum_hw: counters.tx_csum_hw + counters.rx_csum_hw,

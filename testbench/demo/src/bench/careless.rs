@@ -12,7 +12,11 @@ use tandem_packet::MacAddr;
 /// See the module.
 pub(super) struct Careless<D>(pub(super) D);
 
-struct CarelessQueue(Box<dyn Queue>);
+struct CarelessQueue {
+    inner: Box<dyn Queue>,
+    /// Frames at the front that were seen in an earlier call, when the device was full.
+    seen: usize,
+}
 
 impl<D: Device> Device for Careless<D> {
     fn info(&self) -> &DeviceInfo {
@@ -36,7 +40,7 @@ impl<D: Device> Device for Careless<D> {
     }
 
     fn take_queue(&mut self, index: u16) -> Result<Box<dyn Queue>, DeviceError> {
-        Ok(Box::new(CarelessQueue(self.0.take_queue(index)?)))
+        Ok(Box::new(CarelessQueue { inner: self.0.take_queue(index)?, seen: 0 }))
     }
 
     fn set_mac(&mut self, mac: MacAddr) -> Result<(), DeviceError> {
@@ -66,33 +70,35 @@ impl<D: Device> Device for Careless<D> {
 
 impl Queue for CarelessQueue {
     fn receive(&mut self, budget: usize, batch: &mut Batch) -> Result<usize, DeviceError> {
-        self.0.receive(budget, batch)
+        self.inner.receive(budget, batch)
     }
 
     fn transmit(&mut self, batch: &mut Batch) -> Result<TransmitOutcome, DeviceError> {
-        for frame in batch.iter_mut() {
+        for frame in batch.iter_mut().skip(self.seen) {
             frame.meta_mut().csum = Csum::None;
         }
-        self.0.transmit(batch)
+        let outcome = self.inner.transmit(batch);
+        self.seen = batch.len();
+        outcome
     }
 
     fn completed(&mut self, tokens: &mut Vec<u64>) -> Result<(), DeviceError> {
-        self.0.completed(tokens)
+        self.inner.completed(tokens)
     }
 
     fn in_flight(&self) -> usize {
-        self.0.in_flight()
+        self.inner.in_flight()
     }
 
     fn arm(&mut self) -> Result<bool, DeviceError> {
-        self.0.arm()
+        self.inner.arm()
     }
 
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
-        self.0.wait_handle()
+        self.inner.wait_handle()
     }
 
     fn stats(&self) -> Stats {
-        self.0.stats()
+        self.inner.stats()
     }
 }
