@@ -6,6 +6,7 @@
 
 mod careless;
 mod instructions;
+mod plot;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -352,6 +353,7 @@ pub fn run(options: &Bench) -> Result<()> {
     if let Some(error) = uncounted {
         println!("host instructions were not counted: {error:#}");
     }
+    plot::draw(&options.json.with_file_name("offload.svg"), &rows)?;
     let text = serde_json::to_string_pretty(&rows)? + "\n";
     std::fs::write(&options.json, text)
         .with_context(|| format!("cannot write {}", options.json.display()))
