@@ -17,6 +17,10 @@ use thiserror::Error;
 const BUDGET: usize = 64;
 /// Frames that may wait for a device that is full.
 const WAITING_MAX: usize = 256;
+/// How often a busy loop looks whether a carrier came or went; a loop that sleeps looks each time.
+const LINK_PERIOD: Duration = Duration::from_millis(100);
+/// Longest sleep while frames wait for a device that is full: not every device wakes for room.
+const FULL_SLEEP_MAX: Duration = Duration::from_millis(1);
 
 /// An address with its prefix, as an interface has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,10 @@ struct Port {
     rx: Batch,
     tx: Batch,
     tokens: Vec<u64>,
+    /// State of the link that the stack knows.
+    state: OperState,
+    /// When it was looked at.
+    looked: Instant,
     /// Counters of devices that were here before.
     past: Stats,
 }
@@ -154,7 +162,8 @@ impl Runtime {
     /// Opens a device and makes it an interface with these addresses.
     ///
     /// # Errors
-    /// See [`AttachError`].
+    /// See [`AttachError`]. When an address is refused that an interface cannot have or another one has,
+    /// the name stays taken by an interface without a device.
     pub fn attach(
         &mut self,
         now: Instant,
@@ -163,18 +172,22 @@ impl Runtime {
         addresses: &[Address],
         policy: Policy,
     ) -> Result<IfaceId, AttachError> {
+        let nets = addresses.iter().map(|address| {
+            ipnet::IpNet::new(address.address, address.prefix_len).map_err(|_| {
+                ConfigError::BadAddress {
+                    address: address.address,
+                    name: name.to_owned(),
+                    why: "the prefix is longer than the address",
+                }
+            })
+        });
+        let nets = nets.collect::<Result<Vec<_>, _>>()?;
         device.open()?;
         let queue = device.take_queue(0)?;
         let info = device.info();
         let config = InterfaceConfig { name: name.to_owned(), mac: info.mac, mtu: info.mtu };
         let iface = self.namespace.add_interface(config)?;
-        for address in addresses {
-            let bad = |_| ConfigError::BadAddress {
-                address: address.address,
-                name: name.to_owned(),
-                why: "the prefix is longer than the address",
-            };
-            let net = ipnet::IpNet::new(address.address, address.prefix_len).map_err(bad)?;
+        for net in nets {
             self.namespace.add_address(iface, net)?;
         }
         let port = Port {
@@ -187,6 +200,8 @@ impl Runtime {
             rx: Batch::new(),
             tx: Batch::new(),
             tokens: Vec::new(),
+            state: OperState::Down,
+            looked: now,
             past: Stats::default(),
         };
         self.ports.push(port);
@@ -217,7 +232,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Puts another device in an interface's place; connections go on. Returns the former one.
+    /// Puts another device in an interface's place; connections go on. Returns the former one, which is
+    /// still open unless it was lost.
     ///
     /// # Errors
     /// See [`AttachError`]; the former device then stays.
@@ -240,20 +256,55 @@ impl Runtime {
         device: Box<dyn Device>,
         queue: Box<dyn Queue>,
     ) -> Box<dyn Device> {
+        self.let_go(at);
         let port = &mut self.ports[at];
         port.past += port.device.stats();
-        // What was built for the former device's capabilities is lost with it; TCP sends it again.
-        port.tx.clear();
         port.queue = Some(queue);
         let former = std::mem::replace(&mut port.device, device);
         self.tell(now, at);
         former
     }
 
+    /// Drops a port's queue and what waits on both sides of it. What was built for this device's
+    /// capabilities is lost with it; TCP sends it again. Who waits for a frame's token still gets it.
+    fn let_go(&mut self, at: usize) {
+        let port = &mut self.ports[at];
+        if let Some(mut queue) = port.queue.take() {
+            // A dead queue still tells what it was done with.
+            let _ = queue.completed(&mut port.tokens);
+        }
+        port.tokens.extend(port.tx.iter().filter_map(|frame| frame.meta().token));
+        port.rx.clear();
+        port.tx.clear();
+        self.shard.completed(&mut port.tokens);
+    }
+
+    /// Closes a lost device that has no successor, so that its buffers come back; the interface is down.
+    fn close(&mut self, now: Instant, at: usize) {
+        if let Err(error) = self.ports[at].device.close() {
+            tracing::debug!(%error, "closing a lost device");
+        }
+        self.tell(now, at);
+    }
+
+    /// Notices a carrier that came or went; whether it did. A device that is down says so on its queue.
+    fn look(&mut self, now: Instant, at: usize) -> bool {
+        let port = &mut self.ports[at];
+        port.looked = now;
+        let state = port.device.oper_state();
+        let changed = port.queue.is_some() && state != port.state && state != OperState::Down;
+        if changed {
+            self.tell(now, at);
+        }
+        changed
+    }
+
     /// Tells the stack what an interface's device is and can do.
     fn tell(&mut self, now: Instant, at: usize) {
         let port = &mut self.ports[at];
         let state = if port.queue.is_some() { port.device.oper_state() } else { OperState::Down };
+        port.state = state;
+        port.looked = now;
         let info = port.device.info();
         let link = Link {
             mac: info.mac,
@@ -275,10 +326,14 @@ impl Runtime {
     /// Moves frames both ways once, and does what is due.
     ///
     /// # Errors
-    /// [`PollError`] when a standby could not take over.
+    /// [`PollError`] when a standby could not take over. The interface is down then; the others go on with
+    /// the next call, and [`Runtime::replace`] brings it up again.
     pub fn poll(&mut self, now: Instant) -> Result<Polled, PollError> {
         let mut polled = Polled::default();
         for at in 0..self.ports.len() {
+            if now.since(self.ports[at].looked) >= LINK_PERIOD {
+                self.look(now, at);
+            }
             if let Err(reason) = self.receive(now, at, &mut polled) {
                 self.lost(now, at, reason, &mut polled)?;
             }
@@ -302,9 +357,9 @@ impl Runtime {
         if received > 0 {
             self.shard.receive(now, port.iface, &mut port.rx);
         }
-        queue.completed(&mut port.tokens)?;
+        let completed = queue.completed(&mut port.tokens);
         self.shard.completed(&mut port.tokens);
-        Ok(())
+        completed
     }
 
     fn transmit(
@@ -339,13 +394,17 @@ impl Runtime {
         let lost = port.device.info().name.clone();
         let iface = port.iface;
         tracing::info!(interface = %name, device = %lost, %reason, "device lost");
-        port.queue = None;
-        port.rx.clear();
-        port.tx.clear();
-        let successor = match port.standby.take() {
+        let standby = port.standby.take();
+        self.let_go(at);
+        let successor = match standby {
             Some(mut device) => {
-                let opened = device.open().and_then(|()| device.take_queue(0));
-                let queue = opened.map_err(|source| PollError { name, source })?;
+                let queue = match device.open().and_then(|()| device.take_queue(0)) {
+                    Ok(queue) => queue,
+                    Err(source) => {
+                        self.close(now, at);
+                        return Err(PollError { name, source });
+                    }
+                };
                 let successor = device.info().name.clone();
                 let mut former = self.swap(now, at, device, queue);
                 if let Err(error) = former.close() {
@@ -354,7 +413,7 @@ impl Runtime {
                 Some(successor)
             }
             None => {
-                self.tell(now, at);
+                self.close(now, at);
                 None
             }
         };
@@ -374,26 +433,40 @@ impl Runtime {
         Ok(stats)
     }
 
-    /// Sleeps until a device wants attention, the next deadline, or `longest`; not at all when there
-    /// is something to do. A device that can only be polled keeps it awake.
+    /// Sleeps until a device wants attention, the next deadline, or `longest`; not at all when a device
+    /// or another shard has something. What was asked of the shard since the last [`Runtime::poll`] is for
+    /// the next one: poll first. A device that can only be polled keeps it awake.
     ///
     /// # Errors
     /// What `poll(2)` answers.
     pub fn wait(&mut self, now: Instant, longest: Duration) -> std::io::Result<()> {
+        if self.shard.wants_turn() {
+            return Ok(());
+        }
         let mut timeout = match self.shard.next_deadline() {
             Some(at) => longest.min(at.since(now)),
             None => longest,
         };
-        let mut handles: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.ports.len());
-        for port in &mut self.ports {
+        for at in 0..self.ports.len() {
+            let port = &mut self.ports[at];
             let Some(queue) = &mut port.queue else { continue };
             // A failing device is for `poll` to deal with.
             if !queue.arm().unwrap_or(false) {
                 return Ok(());
             }
+            if !port.tx.is_empty() {
+                timeout = timeout.min(FULL_SLEEP_MAX);
+            }
+            // Armed before: a carrier that changes from here on wakes us, where the device can.
+            if self.look(now, at) {
+                return Ok(());
+            }
+        }
+        let mut handles: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.ports.len());
+        for queue in self.ports.iter().filter_map(|port| port.queue.as_ref()) {
             match queue.wait_handle() {
                 Some(handle) => handles.push(handle),
-                None => timeout = Duration::ZERO,
+                None => return Ok(()),
             }
         }
         if timeout.is_zero() {
@@ -411,3 +484,7 @@ impl Runtime {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "runtime_tests.rs"]
+mod tests;
