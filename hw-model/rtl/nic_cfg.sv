@@ -152,6 +152,8 @@ module nic_cfg
       length_q <= '0;
       data_q   <= '0;
     end else begin
+      // 4.1.4.9.1: what is read through the window is stored in pci_cfg_data.
+      if (cfg_ready_o && !cfg_write_i && addr == WinData) data_q <= answer_q;
       state_q  <= state_d;
       answer_q <= answer_d;
       if (cfg_ready_o && cfg_write_i) begin
