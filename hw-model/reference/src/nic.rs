@@ -28,6 +28,9 @@ const RESPONSE_CYCLES_MAX: Cycle = 1_000_000;
 /// Events kept when nobody drains the trace; older ones are forgotten.
 const TRACE_MAX: usize = 1 << 20;
 
+/// Bytes that the counters have in BAR 0, those that are not used yet included.
+const COUNTERS_PAGE: u32 = 0x1000;
+
 const RX: u16 = 0;
 const TX: u16 = 1;
 
@@ -487,7 +490,7 @@ impl ReferenceNic {
             _ if (layout::MSIX_PBA_BASE..layout::MSIX_PBA_BASE + msix_len).contains(&addr) => {
                 self.msix.pending_read(addr - layout::MSIX_PBA_BASE)
             }
-            _ if (layout::COUNTERS_BASE..layout::MSIX_TABLE_BASE).contains(&addr) => {
+            _ if (layout::COUNTERS_BASE..layout::COUNTERS_BASE + COUNTERS_PAGE).contains(&addr) => {
                 self.read_counter(addr - layout::COUNTERS_BASE)
             }
             _ => self.registers.read(addr),
@@ -496,12 +499,15 @@ impl ReferenceNic {
 
     /// Reading the low half latches the high half.
     fn read_counter(&mut self, offset: u32) -> u32 {
-        let Some((_, name, _)) = layout::COUNTERS.iter().find(|row| row.0 == offset & !7) else {
+        let row = layout::COUNTERS.iter().find(|row| row.0 == offset & !7);
+        if offset & 4 != 0 {
+            return row.map_or(0, |_| self.latched_high);
+        }
+        let Some((_, name, _)) = row else {
+            // A counter that is not there is zero in both halves.
+            self.latched_high = 0;
             return 0;
         };
-        if offset & 4 != 0 {
-            return self.latched_high;
-        }
         let value = match *name {
             "id" => {
                 u64::from(u32::from_le_bytes(*b"TNDM")) | u64::from(layout::COUNTERS_VERSION) << 32
@@ -595,6 +601,10 @@ impl Nic for ReferenceNic {
         self.now += 1;
         if !Config::is_data(offset) {
             self.config.write(offset, value, enable);
+            return Ok(());
+        }
+        // A write that enables no byte is none (PCI 3.0, 3.2.2.3).
+        if enable == 0 {
             return Ok(());
         }
         let mask = (0..4).filter(|b| enable >> b & 1 == 1).fold(0, |m, b| m | 0xFF_u32 << (8 * b));

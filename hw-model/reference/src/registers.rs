@@ -79,7 +79,8 @@ impl Registers {
             queue_select: 0,
             queues: Vec::new(),
             isr: 0,
-            link: true,
+            // As a MAC that has not spoken yet.
+            link: false,
         };
         registers.reset();
         registers
