@@ -140,7 +140,12 @@ fn verible() -> Result<()> {
     step("verible-verilog-lint", command.args(&files))?;
     step(
         "verible-verilog-format --verify",
-        Command::new(format).current_dir(root()).arg("--verify").args(FORMAT_FLAGS).args(&files),
+        // It takes several files only with `--inplace`; `--verify` keeps it from writing.
+        Command::new(format)
+            .current_dir(root())
+            .args(["--verify", "--inplace"])
+            .args(FORMAT_FLAGS)
+            .args(&files),
     )
 }
 
