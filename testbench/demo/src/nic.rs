@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tandem_contract::nic::{Nic, NicParams};
 use tandem_cosim::{Clock, Cosim, HostMemory, InProcess, MemoryConfig, RegionTable, Wire};
 use tandem_reference::ReferenceNic;
@@ -66,7 +66,9 @@ pub fn nic(model: Model, wave: Option<&Wave>) -> Result<AnyNic> {
         #[cfg(not(feature = "rtl"))]
         Model::Rtl => {
             let _ = wave;
-            bail!("this program was built without the RTL; `cargo xtask demo` builds it with it")
+            anyhow::bail!(
+                "this program was built without the RTL; `cargo xtask demo` builds it with it"
+            )
         }
     }
 }
