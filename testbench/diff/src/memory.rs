@@ -122,15 +122,15 @@ pub struct Dma {
 impl Dma {
     /// Whether it touches `len` bytes at `addr`.
     pub fn touches(&self, addr: u64, len: u64) -> bool {
-        self.addr < addr.saturating_add(len)
-            && addr < self.addr.saturating_add(u64::from(self.len))
+        self.addr < addr.saturating_add(len) && addr < self.addr.saturating_add(u64::from(self.len))
     }
 }
 
 /// The host's side of the bus: memory with manners, and a log of all that took effect.
 pub struct Host {
     memory: HostMemory<Arena>,
-    asked: HashMap<(bool, u16), VecDeque<(Cycle, u64, u32, Vec<u8>)>>,
+    /// Requests in flight by direction and identifier, answers to come.
+    asked: HashMap<(bool, u16), VecDeque<Dma>>,
     /// Finished requests, in the order in which they took effect.
     pub log: Vec<Dma>,
     /// Requests that crossed a 4 KiB border, named another function or were empty: none may.
@@ -197,8 +197,9 @@ impl HostPort for Host {
         if len == 0 || function != 0 || (addr & 0xFFF) + u64::from(len) > 4096 {
             self.malformed = Some(format!("{kind:?} of {len} bytes at {addr:#x} for {function}"));
         }
-        let key = (kind == DmaKind::Write, id);
-        self.asked.entry(key).or_default().push_back((cycle, addr, len, data.to_vec()));
+        let asked = self.asked.entry((kind == DmaKind::Write, id)).or_default();
+        let (requested_at, data) = (cycle, data.to_vec());
+        asked.push_back(Dma { requested_at, cycle, kind, addr, len, error: false, data });
         self.memory.request(cycle, request);
     }
 
@@ -207,14 +208,13 @@ impl HostPort for Host {
             return false;
         }
         let asked = self.asked.get_mut(&(response.write, response.id));
-        let (requested_at, addr, len, mut data) =
-            asked.and_then(VecDeque::pop_front).expect("an answer has its request");
+        let mut done = asked.and_then(VecDeque::pop_front).expect("an answer has its request");
         if !response.write && response.data.len() <= READ_KEPT_MAX {
-            data.clone_from(&response.data);
+            done.data.clone_from(&response.data);
         }
-        let kind = if response.write { DmaKind::Write } else { DmaKind::Read };
-        let error = response.error;
-        self.log.push(Dma { requested_at, cycle, kind, addr, len, error, data });
+        done.cycle = cycle;
+        done.error = response.error;
+        self.log.push(done);
         true
     }
 

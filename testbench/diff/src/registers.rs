@@ -19,7 +19,9 @@ pub enum Difference {
     #[error(transparent)]
     Nic(#[from] NicError),
     /// An answer.
-    #[error("step {step}: {what} is {first:#x} in one and {second:#x} in the other; before: {before}")]
+    #[error(
+        "step {step}: {what} is {first:#x} in one and {second:#x} in the other; before: {before}"
+    )]
     Answer {
         /// Number of the access.
         step: u64,
@@ -144,9 +146,11 @@ fn access(random: &mut Random) -> Access {
         0..24 => Access::Read(offset(random, width), width),
         24..38 => Access::Write(offset(random, width), width, value(random)),
         // Steps of a set-up, so that deeper states are reached.
-        38 => {
-            Access::Write(common::DEVICE_STATUS, Width::Byte, [1, 3, 11, 11, 15, 15, 128][random.below(7) as usize])
-        }
+        38 => Access::Write(
+            common::DEVICE_STATUS,
+            Width::Byte,
+            [1, 3, 11, 11, 15, 15, 128][random.below(7) as usize],
+        ),
         39 => Access::Write(common::DRIVER_FEATURE_SELECT, Width::Word, random.below(3) as u32),
         40 | 41 => {
             let set = tandem_contract::features::offered();

@@ -339,7 +339,6 @@ pub fn on<N: Nic>(nic: N, seed: u64) -> Result<Summary, Box<Report>> {
     let lives = 1 + scenario.below(4);
     let outcome = (0..lives).try_for_each(|_| scenario.life());
     let bench = scenario.bench;
-    if outcome.is_err() { for d in &bench.host.log { eprintln!("DMA {} {} {:?} {:#x} {} err {}", d.requested_at, d.cycle, d.kind, d.addr, d.len, d.error); } eprintln!("out {} busy {:?} {:?} {:?} setup {:?}", bench.host.outstanding(), bench.nic.now(), bench.wire.coming.len(), bench.wire.arrived.last().map(|a| (a.cycle, a.frame.len())), scenario.setup); }
     outcome.map_err(|failure| Box::new(Report { failure, recent: bench.judge.recent() }))?;
     let (tx_frames, rx_frames) = bench.judge.frames();
     Ok(Summary {

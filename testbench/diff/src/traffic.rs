@@ -185,14 +185,18 @@ pub fn request(random: &mut Random, kinds: &Kinds, csum: bool) -> Vec<u8> {
         }
         2 if random.chance(1, 4) => (random.next_u64() as u16, random.next_u64() as u16),
         // The last places that can be.
-        3 => (frame.len().saturating_sub(random.below(4) as usize + 1) as u16, random.below(3) as u16),
+        3 => (
+            frame.len().saturating_sub(random.below(4) as usize + 1) as u16,
+            random.below(3) as u16,
+        ),
         _ => {
             frame[l4 + field..l4 + field + 2].copy_from_slice(&pseudo.to_be_bytes());
             (l4 as u16, field as u16)
         }
     };
     let ask = if csum { random.chance(2, 3) } else { random.chance(1, 12) };
-    header[0] = u8::from(ask) | if random.chance(1, 20) { random.next_u64() as u8 & 0xFE } else { 0 };
+    header[0] =
+        u8::from(ask) | if random.chance(1, 20) { random.next_u64() as u8 & 0xFE } else { 0 };
     if random.chance(1, 40) {
         header[1] = random.next_u64() as u8;
     }

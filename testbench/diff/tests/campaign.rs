@@ -20,10 +20,10 @@ fn judge(data_w_bits: u32, frames: u64) {
 
 #[test]
 fn data_w_64() {
-    judge(64, 70_000);
+    judge(64, 120_000);
 }
 
 #[test]
 fn data_w_512() {
-    judge(512, 35_000);
+    judge(512, 100_000);
 }

@@ -39,7 +39,7 @@ fn each_planted_bug_is_caught() {
     let missed: Vec<String> = words
         .into_iter()
         .map(|(bug, word)| (bug, word, caught(bug)))
-        .filter(|(.., said)| !said.contains(word))
+        .filter(|(_, word, said)| !said.contains(word))
         .map(|(bug, word, said)| format!("bug {bug} is to be caught by `{word}`: {said}"))
         .collect();
     assert!(missed.is_empty(), "{}", missed.join("\n"));

@@ -15,7 +15,7 @@ use super::TRACE_LAG;
 
 /// Notifications of one queue.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     size: u16,
     /// Used so far in descriptors, with the cycle of the event, latest last; the first is settled.
     used: VecDeque<(Cycle, u64)>,

@@ -9,7 +9,7 @@ use tandem_reference::memory::Memory;
 use tandem_reference::ring::{Chain, Fetched, Place};
 use tandem_reference::{receive, transmit};
 
-use super::{Due, Queue};
+use super::queue::{Due, Queue};
 use crate::memory::{Dma, Shadow};
 use crate::wire::Wire;
 
@@ -130,9 +130,9 @@ impl Receive {
     pub(crate) fn holds(&mut self, queue: &mut Queue, memory: &mut Shadow, dma: &Dma) -> bool {
         let inside = |chain: &Chain| {
             chain.pieces.iter().any(|piece| {
-                dma.addr.checked_sub(piece.addr).is_some_and(|offset| {
-                    offset + u64::from(dma.len) <= u64::from(piece.len)
-                })
+                dma.addr
+                    .checked_sub(piece.addr)
+                    .is_some_and(|offset| offset + u64::from(dma.len) <= u64::from(piece.len))
             })
         };
         if self.hand.iter().any(inside) {
@@ -361,7 +361,9 @@ impl Receive {
                     if is == *byte {
                         memory.poke(at, &[is]);
                     } else if is != was {
-                        return Err(format!("cut frame: {is:#04x} at {at:#x}, must be {byte:#04x}"));
+                        return Err(format!(
+                            "cut frame: {is:#04x} at {at:#x}, must be {byte:#04x}"
+                        ));
                     }
                 }
             }
@@ -380,7 +382,8 @@ impl Receive {
         self.on_since = None;
         self.broken_at = None;
         self.off_since = cycle;
-        let begun = wire.arrived.partition_point(|arrived| arrived.cycle <= cycle + super::TRACE_LAG);
+        let begun =
+            wire.arrived.partition_point(|arrived| arrived.cycle <= cycle + super::TRACE_LAG);
         self.cut_below = begun as u32;
     }
 

@@ -6,7 +6,8 @@ use tandem_contract::trace::{Drop, Event, Kind};
 use tandem_reference::ring::{Chain, Fetched, Place};
 use tandem_reference::transmit::{self, HEADER_LEN};
 
-use super::{Due, Queue, gather};
+use super::gather;
+use super::queue::{Due, Queue};
 use crate::memory::{Dma, Shadow};
 
 /// What the transmit side has under way.
