@@ -46,9 +46,11 @@ fn main() {
 
 fn removals(world: &World, file: &peer::Generated, seed: u64) {
     let whole = Carrier::nic(Model::best(), true);
-    let row = Link::new(&whole, world, None).unwrap().fetch(&whole, Family::V4, file).unwrap();
+    let mut link = Link::new(&whole, world, None).unwrap();
+    let row = link.fetch(&whole, Family::V4, file).unwrap();
     assert!(row.sha256_ok && row.failovers == 0, "without removal: {row:?}");
-    let cycles = row.cycles.expect("a NIC has a clock");
+    let cycles = link.cycles().expect("a NIC has a clock");
+    drop(link);
     let mut random = Random::new(seed);
     let (mut done, mut resent) = (0, 0);
     for _ in 0..TRIES_MAX {
