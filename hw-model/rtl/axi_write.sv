@@ -234,6 +234,9 @@ module axi_write
       if (retire) begin
         head_q      <= head_q + 1'b1;
         frame_err_q <= !frame_done_o && frame_err_o;
+      end else if (stop_i[0] && head_q == tail_q) begin
+        // A reset cut the frame: its error must not be that of the next one.
+        frame_err_q <= 1'b0;
       end
       aux_flying_q <= aux_flying_q + 9'(issue && !issue_payload)
                       - 9'(m_axi_bvalid_i && !b_payload);
