@@ -11,7 +11,7 @@ mod queue;
 mod receive;
 mod transmit;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tandem_contract::features::bit;
 use tandem_contract::nic::{Cycle, DmaKind, NicParams};
@@ -86,8 +86,8 @@ pub struct Judge {
     asked: Vec<(Reset, u16)>,
     /// The one that is under way.
     under_way: Option<(Reset, u16)>,
-    /// Decisions judged.
-    pub decisions: u64,
+    /// Decisions judged, by kind and code.
+    pub decisions: BTreeMap<(u8, u8), u64>,
     /// Resets that were seen through.
     pub resets: u64,
     /// Queues that were declared broken.
@@ -113,7 +113,7 @@ impl Judge {
             isr_unsure: 0,
             asked: Vec::new(),
             under_way: None,
-            decisions: 0,
+            decisions: BTreeMap::new(),
             resets: 0,
             breaks: 0,
             recent: VecDeque::new(),
@@ -234,7 +234,7 @@ impl Judge {
                 self.recent.pop_front();
             }
             self.recent.push_back(event);
-            self.decisions += 1;
+            *self.decisions.entry((event.kind as u8, event.code)).or_default() += 1;
             self.event(&event, wire).map_err(|what| Illegal {
                 cycle: event.cycle,
                 what: format!("{what}: {event:?}"),

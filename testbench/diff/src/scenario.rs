@@ -1,5 +1,7 @@
 //! One scenario: a NIC from power-on through a few lives between resets, all drawn from one seed.
 
+use std::collections::BTreeMap;
+
 use tandem_contract::features::bit;
 use tandem_contract::layout;
 use tandem_contract::nic::{Nic, Width};
@@ -13,14 +15,14 @@ use crate::traffic::{self, Kinds};
 use crate::wire::Arrived;
 
 /// What a scenario went through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
     /// Chains that the transmit side completed.
     pub tx_frames: u64,
     /// Frames that the receive side decided about.
     pub rx_frames: u64,
-    /// Events of the trace that were judged.
-    pub decisions: u64,
+    /// Events of the trace that were judged, by kind and code as the trace has them.
+    pub decisions: BTreeMap<(u8, u8), u64>,
     /// Resets of all kinds.
     pub resets: u64,
     /// Queues that broke.
@@ -39,7 +41,9 @@ impl Summary {
     pub fn add(&mut self, other: &Self) {
         self.tx_frames += other.tx_frames;
         self.rx_frames += other.rx_frames;
-        self.decisions += other.decisions;
+        for (decision, count) in &other.decisions {
+            *self.decisions.entry(*decision).or_default() += count;
+        }
         self.resets += other.resets;
         self.breaks += other.breaks;
         self.cycles += other.cycles;
@@ -166,6 +170,22 @@ impl<N: Nic> Scenario<N> {
         }
     }
 
+    /// More than the FIFO holds, in bytes or in frames.
+    fn flood(&mut self) {
+        let large = self.chance(1, 2);
+        let now = self.bench.nic.now();
+        for _ in 0..if large { 30 } else { 200 } {
+            let mut frame = traffic::packet(&mut self.random, &self.kinds).frame;
+            if large {
+                frame.resize(1_000 + self.below(3_000) as usize, 0x5A);
+            } else {
+                frame.truncate(60);
+            }
+            let last = self.bench.wire.coming.back().map_or(now, |last| last.cycle);
+            self.bench.wire.coming.push_back(Arrived { cycle: last, frame, error: false });
+        }
+    }
+
     fn spoil(&mut self) -> Result<(), Failure> {
         let queue = if self.chance(1, 2) { RX } else { TX };
         let spoil = [
@@ -248,8 +268,14 @@ impl<N: Nic> Scenario<N> {
             89..91 => self.poke_registers()?,
             91 => {
                 self.bench.set_bus_master(false);
-                let cycles = self.below(600);
-                self.bench.run(cycles)?;
+                // Nothing can be written: what comes in now fills the FIFO.
+                if self.chance(1, 2) {
+                    self.flood();
+                    self.bench.run(9_000)?;
+                } else {
+                    let cycles = self.below(600);
+                    self.bench.run(cycles)?;
+                }
                 self.bench.set_bus_master(true);
             }
             92..95 => {
@@ -344,10 +370,10 @@ pub fn on<N: Nic>(nic: N, seed: u64) -> Result<Summary, Box<Report>> {
     Ok(Summary {
         tx_frames,
         rx_frames,
-        decisions: bench.judge.decisions,
         resets: bench.judge.resets,
         breaks: bench.judge.breaks,
         cycles: bench.nic.now(),
+        decisions: bench.judge.decisions,
     })
 }
 

@@ -17,7 +17,9 @@ use crate::wire::Wire;
 const FIFO_BYTES: usize = 32_768;
 /// Frames of the receive FIFO (`FramesMax`), less those whose verdict is under way.
 const FIFO_FRAMES: usize = 128 - 16;
-/// A dropped frame stays in the FIFO until it was its turn to be thrown away.
+/// The widest data path.
+const BEAT_BYTES_MAX: usize = 64;
+/// A dropped frame stays in the FIFO until it is thrown away, at most so long after its turn came.
 const SWALLOW_CYCLES: Cycle = 6_000;
 
 /// A frame between acceptance and the end of its way.
@@ -60,8 +62,8 @@ pub(crate) struct Receive {
     next: u32,
     /// Frames with smaller numbers may have been cut.
     cut_below: u32,
-    /// Drops that may still take room in the FIFO: when, and bytes.
-    swallowed: VecDeque<(Cycle, usize)>,
+    /// Frames that may still take room in the FIFO: until when, and bytes.
+    leaving: Vec<(Cycle, usize)>,
     /// Frames that had an event.
     pub(crate) judged: u64,
 }
@@ -212,7 +214,7 @@ impl Receive {
                     Ok(())
                 }
                 Ok(_) if event.code == Drop::FifoFull as u8 => {
-                    self.fifo_full(event.cycle, len, context.beat_bytes)
+                    self.fifo_full(arrived.cycle, len, context.beat_bytes)
                 }
                 Ok(verdict) => Err(format!("but it is {verdict:?}")),
             };
@@ -222,19 +224,17 @@ impl Receive {
         if pending.dropped.replace(event.code).is_some() {
             return Err("for the second time".to_owned());
         }
-        self.swallowed.push_back((event.cycle, room(len, context.beat_bytes)));
         let queue = queue.ok_or("without a queue")?;
-        self.resolve_drops(queue, memory, context)
+        self.resolve_drops(queue, memory, context, event.cycle)
     }
 
-    fn fifo_full(&mut self, now: Cycle, len: usize, beat_bytes: usize) -> Result<(), String> {
-        while self.swallowed.front().is_some_and(|(at, _)| at + SWALLOW_CYCLES < now) {
-            self.swallowed.pop_front();
-        }
+    /// At some moment since the frame began, there was no room for it.
+    fn fifo_full(&mut self, begun: Cycle, len: usize, beat_bytes: usize) -> Result<(), String> {
+        self.leaving.retain(|(until, _)| *until >= begun);
         let held: usize = self.pending.iter().map(|p| room(p.frame.len(), beat_bytes)).sum();
-        let going: usize = self.swallowed.iter().map(|(_, bytes)| bytes).sum();
-        let bytes = held + going + room(len, beat_bytes);
-        let frames = self.pending.len() + self.swallowed.len();
+        let leaving: usize = self.leaving.iter().map(|(_, bytes)| bytes).sum();
+        let bytes = held + leaving + room(len, beat_bytes);
+        let frames = self.pending.len() + self.leaving.len();
         if bytes + 2 * beat_bytes < FIFO_BYTES && frames < FIFO_FRAMES {
             return Err(format!("but at most {bytes} bytes in {frames} frames are in the FIFO"));
         }
@@ -247,12 +247,15 @@ impl Receive {
         queue: &mut Queue,
         memory: &mut Shadow,
         context: &Context,
+        now: Cycle,
     ) -> Result<(), String> {
         while let Some(pending) = self.pending.front()
             && let Some(code) = pending.dropped
         {
             let wanted = pending.frame.len() as u64 + transmit::HEADER_LEN as u64;
             let (number, accepted_at) = (pending.number, pending.accepted_at);
+            // Only behind its predecessors is it thrown away.
+            self.leaving.push((now + SWALLOW_CYCLES, room(pending.frame.len(), BEAT_BYTES_MAX)));
             self.pending.pop_front();
             if code == Drop::NotReady as u8 {
                 if self.on_since.is_some() {
@@ -305,7 +308,7 @@ impl Receive {
     ) -> Result<(), String> {
         let mergeable = features >> bit::MRG_RXBUF & 1 == 1;
         let context = Context { mac: [0; 6], frame_len_max: 0, beat_bytes: 1, mergeable };
-        self.resolve_drops(queue, memory, &context)?;
+        self.resolve_drops(queue, memory, &context, event.cycle)?;
         let pending = self.pending.front().ok_or("and no frame is pending")?;
         if pending.number != event.arg {
             return Err(format!("and frame {} is next", pending.number));
@@ -316,6 +319,7 @@ impl Receive {
         self.pending.pop_front();
         let chains: Vec<Chain> = self.hand.drain(..count).collect();
         self.known.drain(..count.min(self.known.len()));
+        self.leaving.push((event.cycle, room(bytes.len(), BEAT_BYTES_MAX)));
         let place = chains[0].place;
         if place != (Place { slot: event.slot, wrap: event.wrap })
             || event.len as usize != bytes.len()
@@ -333,7 +337,7 @@ impl Receive {
         }
         queue.due.push_back(Due::new(chains.into_iter().zip(lens).collect()));
         // Drops that stood behind it.
-        self.resolve_drops(queue, memory, &context)
+        self.resolve_drops(queue, memory, &context, event.cycle)
     }
 
     /// What is under way is cut: it may have been written in part, but only to its own places.
@@ -377,7 +381,7 @@ impl Receive {
         self.pending.clear();
         self.hand.clear();
         self.known.clear();
-        self.swallowed.clear();
+        self.leaving.clear();
         self.may_accept = false;
         self.on_since = None;
         self.broken_at = None;
