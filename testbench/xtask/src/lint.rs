@@ -97,7 +97,7 @@ fn verilator() -> Result<()> {
     for top in std::iter::once("tandem_nic".to_owned()).chain(block_tops(&rtl.join("tops"))?) {
         // Not every top has a width.
         let text = std::fs::read_to_string(rtl.join("tops").join(format!("{top}.sv")));
-        let has_width = text.map_or(true, |text| text.contains("DataW"));
+        let has_width = text.map_or(true, |text| text.contains("parameter int unsigned DataW"));
         for width in if has_width { &["64", "512"][..] } else { &["any"] } {
             let mut command = setup::verilator()?;
             command.args(["--lint-only", "-Wall", "--assert", "--top-module", &top]);
