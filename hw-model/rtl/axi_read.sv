@@ -77,11 +77,11 @@ module axi_read
   output logic                      m_axi_rready_o
 );
 
-  localparam int unsigned MaxBurst  = (256 * Bytes < 4096) ? 256 * Bytes : 4096;
-  localparam int unsigned SlotW     = $clog2(NumSlots);
-  localparam int unsigned PidW      = $clog2(PayloadIds);
-  localparam int unsigned HiW       = SlotW - PidW;
-  localparam int unsigned RobW      = $clog2(RobBeats);
+  localparam int unsigned MaxBurst = (256 * Bytes < 4096) ? 256 * Bytes : 4096;
+  localparam int unsigned SlotW = $clog2(NumSlots);
+  localparam int unsigned PidW = $clog2(PayloadIds);
+  localparam int unsigned HiW = SlotW - PidW;
+  localparam int unsigned RobW = $clog2(RobBeats);
 
   if (PayloadIds + NumAux > 2 ** AxiIdW) begin : gen_id_check
     $error("axi_read: AxiIdW is too small for all clients");
@@ -125,15 +125,22 @@ module axi_read
 
   // Choice of the next address: the client after the last one that was served goes first.
   localparam int unsigned NumReq = NumAux + 1;
-  localparam int unsigned ReqW   = $clog2(NumReq);
+  localparam int unsigned ReqW = $clog2(NumReq);
   logic [NumReq-1:0] eligible;
   logic [ReqW-1:0]   pick;
   logic              pick_valid;
   assign eligible = {aux_valid_i, seg_valid_q && slot_free} & ~stop_i;
   logic [NumReq-1:0] gnt;
   logic              issue;
-  rr_pick #(.N(NumReq)) u_pick (
-    .clk_i, .rst_ni, .req_i(eligible), .take_i(issue), .valid_o(pick_valid), .gnt_o(gnt),
+  rr_pick #(
+    .N(NumReq)
+  ) u_pick (
+    .clk_i,
+    .rst_ni,
+    .req_i(eligible),
+    .take_i(issue),
+    .valid_o(pick_valid),
+    .gnt_o(gnt),
     .idx_o(pick)
   );
 
@@ -212,15 +219,15 @@ module axi_read
   assign r_pid     = m_axi_rid_i[PidW-1:0];
   assign r_slot    = {hi_q[r_pid], r_pid};
 
-  logic [DataW-1:0] rob_q [RobBeats];
+  logic [DataW-1:0] rob_q[RobBeats];
   always_ff @(posedge clk_i) begin
-    if (r_payload) rob_q[slot_q[r_slot].start + RobW'(beat_q[r_pid])] <= m_axi_rdata_i;
+    if (r_payload) rob_q[slot_q[r_slot].start+RobW'(beat_q[r_pid])] <= m_axi_rdata_i;
   end
 
   always_comb begin
     aux_beat_o = '0;
     for (int unsigned i = 0; i < NumAux; i++)
-      aux_beat_o[i] = m_axi_rvalid_i && m_axi_rid_i == AxiIdW'(PayloadIds + i);
+    aux_beat_o[i] = m_axi_rvalid_i && m_axi_rid_i == AxiIdW'(PayloadIds + i);
   end
   assign aux_data_o = m_axi_rdata_i;
   assign aux_last_o = m_axi_rlast_i;
@@ -270,8 +277,12 @@ module axi_read
 
   always_ff @(posedge clk_i) begin
     if (issue_payload) begin
-      slot_q[tail_q[SlotW-1:0]] <= '{start: rob_tail_q, lane: seg_q.addr[LaneW-1:0],
-                                     bytes: burst_bytes, last: burst_ends && seg_last_q};
+      slot_q[tail_q[SlotW-1:0]] <= '{
+          start: rob_tail_q,
+          lane: seg_q.addr[LaneW-1:0],
+          bytes: burst_bytes,
+          last: burst_ends && seg_last_q
+      };
     end
   end
 

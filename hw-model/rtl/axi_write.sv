@@ -74,8 +74,8 @@ module axi_write
 );
 
   localparam int unsigned SlotW = $clog2(NumSlots);
-  localparam int unsigned PidW  = $clog2(PayloadIds);
-  localparam int unsigned HiW   = SlotW - PidW;
+  localparam int unsigned PidW = $clog2(PayloadIds);
+  localparam int unsigned HiW = SlotW - PidW;
 
   if (PayloadIds + NumAux > 2 ** AxiIdW) begin : gen_id_check
     $error("axi_write: AxiIdW is too small for all clients");
@@ -100,15 +100,22 @@ module axi_write
   assign slot_free = (tail_q - head_q) != (SlotW + 1)'(NumSlots);
 
   localparam int unsigned NumReq = NumAux + 1;
-  localparam int unsigned ReqW   = $clog2(NumReq);
+  localparam int unsigned ReqW = $clog2(NumReq);
   logic [NumReq-1:0] eligible;
   logic [ReqW-1:0]   pick;
   logic              pick_valid;
   assign eligible = {aux_valid_i, burst_valid_i && slot_free} & ~stop_i;
   logic [NumReq-1:0] gnt;
   logic              issue;
-  rr_pick #(.N(NumReq)) u_pick (
-    .clk_i, .rst_ni, .req_i(eligible), .take_i(issue), .valid_o(pick_valid), .gnt_o(gnt),
+  rr_pick #(
+    .N(NumReq)
+  ) u_pick (
+    .clk_i,
+    .rst_ni,
+    .req_i(eligible),
+    .take_i(issue),
+    .valid_o(pick_valid),
+    .gnt_o(gnt),
     .idx_o(pick)
   );
 
@@ -165,10 +172,20 @@ module axi_write
   order_t order;
   logic   order_valid;
   logic   order_pop;
-  sync_fifo #(.Width($bits(order_t)), .Depth(4)) u_order (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(aw_take), .in_ready_o(order_ready), .in_data_i(aw_order_q),
-    .out_valid_o(order_valid), .out_ready_i(order_pop), .out_data_o(order), .count_o()
+  sync_fifo #(
+    .Width($bits(order_t)),
+    .Depth(4)
+  ) u_order (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(aw_take),
+    .in_ready_o(order_ready),
+    .in_data_i(aw_order_q),
+    .out_valid_o(order_valid),
+    .out_ready_i(order_pop),
+    .out_data_o(order),
+    .count_o()
   );
 
   // W.
@@ -202,7 +219,7 @@ module axi_write
   always_comb begin
     aux_done_o = '0;
     for (int unsigned i = 0; i < NumAux; i++)
-      aux_done_o[i] = m_axi_bvalid_i && m_axi_bid_i == AxiIdW'(PayloadIds + i);
+    aux_done_o[i] = m_axi_bvalid_i && m_axi_bid_i == AxiIdW'(PayloadIds + i);
   end
 
   assign retire       = head_q != tail_q && done_q[head_q[SlotW-1:0]];
@@ -238,8 +255,7 @@ module axi_write
         // A reset cut the frame: its error must not be that of the next one.
         frame_err_q <= 1'b0;
       end
-      aux_flying_q <= aux_flying_q + 9'(issue && !issue_payload)
-                      - 9'(m_axi_bvalid_i && !b_payload);
+      aux_flying_q <= aux_flying_q + 9'(issue && !issue_payload) - 9'(m_axi_bvalid_i && !b_payload);
     end
   end
 

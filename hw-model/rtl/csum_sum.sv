@@ -37,8 +37,8 @@ module csum_sum #(
     $error("csum_sum: DataW must be 64, 128, 256 or 512");
   end
 
-  logic        group_valid_q, group_first_q, group_last_q;
-  logic        beat_valid_q, beat_first_q, beat_last_q;
+  logic group_valid_q, group_first_q, group_last_q;
+  logic beat_valid_q, beat_first_q, beat_last_q;
   logic        acc_last_q;
   logic        fold_valid_q;
   logic        sum_valid_q;
@@ -79,10 +79,10 @@ module csum_sum #(
     group_last_q  <= last_i;
     if (valid_i) begin
       for (int unsigned g = 0; g < Groups; g++) begin
-        group_q[g] <= 18'(pick(data_i[64*g    +: 16], mask_i[8*g   +: 2]))
-                    + 18'(pick(data_i[64*g+16 +: 16], mask_i[8*g+2 +: 2]))
-                    + 18'(pick(data_i[64*g+32 +: 16], mask_i[8*g+4 +: 2]))
-                    + 18'(pick(data_i[64*g+48 +: 16], mask_i[8*g+6 +: 2]));
+        group_q[g] <= 18'(pick(data_i[64*g+:16], mask_i[8*g+:2])) +
+            18'(pick(data_i[64*g+16+:16], mask_i[8*g+2+:2])) +
+            18'(pick(data_i[64*g+32+:16], mask_i[8*g+4+:2])) +
+            18'(pick(data_i[64*g+48+:16], mask_i[8*g+6+:2]));
       end
     end
 

@@ -98,11 +98,16 @@ module msix
   end
 
   // The message to send next: the lowest pending vector that is not masked.
-  typedef enum logic [1:0] {StIdle, StSend, StWait, StEvent} state_e;
-  state_e            state_q, state_d;
-  logic [VecW-1:0]   vec_q, vec_d;
+  typedef enum logic [1:0] {
+    StIdle,
+    StSend,
+    StWait,
+    StEvent
+  } state_e;
+  state_e state_q, state_d;
+  logic [VecW-1:0] vec_q, vec_d;
   logic [CauseW-1:0] sent_cause_q, sent_cause_d;
-  small_write_t      wr_q, wr_d;
+  small_write_t wr_q, wr_d;
   logic              start;
   logic [MsixVectors-1:0] sendable;
   logic [VecW-1:0]   lowest;

@@ -50,17 +50,25 @@ module nic_bar (
   output logic             busy_o
 );
 
-  typedef enum logic [1:0] {OfWrite, OfRead, OfWindow} owner_e;
-  typedef enum logic [1:0] {StIdle, StAccess, StAnswer} state_e;
-  state_e      state_q, state_d;
-  owner_e      owner_q, owner_d;
-  logic [1:0]  turn_q, turn_d;       // who is asked first
+  typedef enum logic [1:0] {
+    OfWrite,
+    OfRead,
+    OfWindow
+  } owner_e;
+  typedef enum logic [1:0] {
+    StIdle,
+    StAccess,
+    StAnswer
+  } state_e;
+  state_e state_q, state_d;
+  owner_e owner_q, owner_d;
+  logic [1:0] turn_q, turn_d;  // who is asked first
   logic [31:0] rdata_q;
   logic [15:2] addr_q, addr_d;
-  logic [3:0]  be_q, be_d;
+  logic [3:0] be_q, be_d;
   logic [31:0] wdata_q, wdata_d;
-  logic        write_q, write_d;
-  logic [2:0]  want;
+  logic write_q, write_d;
+  logic [2:0] want;
 
   assign want = {win_valid_i, s_axil_arvalid_i, s_axil_awvalid_i && s_axil_wvalid_i};
 

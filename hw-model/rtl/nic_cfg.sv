@@ -35,10 +35,10 @@ module nic_cfg
   output logic             busy_o
 );
 
-  localparam logic [11:0] WinBar    = CfgPciCfgCap + 12'd4;
+  localparam logic [11:0] WinBar = CfgPciCfgCap + 12'd4;
   localparam logic [11:0] WinOffset = CfgPciCfgCap + 12'd8;
   localparam logic [11:0] WinLength = CfgPciCfgCap + 12'd12;
-  localparam logic [11:0] WinData   = CfgPciCfgCap + 12'd16;
+  localparam logic [11:0] WinData = CfgPciCfgCap + 12'd16;
 
   // cap_vndr, cap_next, cap_len, cfg_type: 4.1.4.
   function automatic logic [31:0] cap_head(logic [7:0] cap_type, logic [7:0] len, logic [7:0] next);
@@ -98,16 +98,20 @@ module nic_cfg
     endcase
   end
 
-  logic [31:0] wdata;      // pci_cfg_data with the enabled bytes replaced
+  logic [31:0] wdata;  // pci_cfg_data with the enabled bytes replaced
   always_comb begin
     wdata = data_q;
     for (int unsigned b = 0; b < 4; b++) begin
-      if (cfg_be_i[b]) wdata[8*b +: 8] = cfg_wdata_i[8*b +: 8];
+      if (cfg_be_i[b]) wdata[8*b+:8] = cfg_wdata_i[8*b+:8];
     end
   end
 
-  typedef enum logic [1:0] {StIdle, StWindow, StAnswer} state_e;
-  state_e      state_q, state_d;
+  typedef enum logic [1:0] {
+    StIdle,
+    StWindow,
+    StAnswer
+  } state_e;
+  state_e state_q, state_d;
   logic [31:0] answer_q, answer_d;
   always_comb begin
     state_d     = state_q;
@@ -159,8 +163,8 @@ module nic_cfg
       if (cfg_ready_o && cfg_write_i) begin
         if (addr == WinBar && cfg_be_i[0]) bar_q <= cfg_wdata_i[7:0];
         for (int unsigned b = 0; b < 4; b++) begin
-          if (addr == WinOffset && cfg_be_i[b]) offset_q[8*b +: 8] <= cfg_wdata_i[8*b +: 8];
-          if (addr == WinLength && cfg_be_i[b]) length_q[8*b +: 8] <= cfg_wdata_i[8*b +: 8];
+          if (addr == WinOffset && cfg_be_i[b]) offset_q[8*b+:8] <= cfg_wdata_i[8*b+:8];
+          if (addr == WinLength && cfg_be_i[b]) length_q[8*b+:8] <= cfg_wdata_i[8*b+:8];
         end
         if (addr == WinData) data_q <= wdata;
       end

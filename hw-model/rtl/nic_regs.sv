@@ -54,10 +54,10 @@ module nic_regs
   input  wire logic [1:0]           isr_i
 );
 
-  localparam int unsigned QueueW   = $clog2(NumQueues);
+  localparam int unsigned QueueW = $clog2(NumQueues);
   localparam logic [15:0] NoVector = 16'hffff;
 
-  localparam int unsigned StatusDriverOk   = 2;
+  localparam int unsigned StatusDriverOk = 2;
   localparam int unsigned StatusFeaturesOk = 3;
   localparam int unsigned StatusNeedsReset = 6;
 
@@ -75,8 +75,13 @@ module nic_regs
   logic                 dev_reset_q;
   logic                 link_q;
 
-  localparam queue_cfg_t QueueDefault =
-    '{desc: '0, driver: '0, device: '0, size: 16'(QueueSizeMax), vector: NoVector};
+  localparam queue_cfg_t QueueDefault = '{
+      desc: '0,
+      driver: '0,
+      device: '0,
+      size: 16'(QueueSizeMax),
+      vector: NoVector
+  };
 
   // Decoding.
   logic       in_common;
@@ -160,7 +165,7 @@ module nic_regs
   always_comb begin
     next = common;
     for (int unsigned b = 0; b < 4; b++) begin
-      if (bus_be_i[b]) next[8*b +: 8] = bus_wdata_i[8*b +: 8];
+      if (bus_be_i[b]) next[8*b+:8] = bus_wdata_i[8*b+:8];
     end
   end
 
@@ -187,7 +192,7 @@ module nic_regs
   end
 
   logic link_change;
-  assign link_change  = link_q != link_up_i;
+  assign link_change = link_q != link_up_i;
   logic newly_broken;
   assign newly_broken = (broken_i & ~broken_q) != '0;
 

@@ -40,9 +40,15 @@ module nic_reset
 
   localparam int unsigned QueueW = $clog2(NumQueues);
 
-  typedef enum logic [2:0] {StIdle, StStart, StDrain, StDone, StClear} state_e;
-  state_e            state_q, state_d;
-  reset_e            kind_q, kind_d;
+  typedef enum logic [2:0] {
+    StIdle,
+    StStart,
+    StDrain,
+    StDone,
+    StClear
+  } state_e;
+  state_e state_q, state_d;
+  reset_e kind_q, kind_d;
   logic [QueueW-1:0] queue_q, queue_d;
   logic              whole;
   logic              idle;

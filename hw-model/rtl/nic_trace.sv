@@ -37,10 +37,20 @@ module nic_trace
   logic      rx_valid;
   logic      rx_room;
   rx_event_t rx;
-  sync_fifo #(.Width($bits(rx_event_t)), .Depth(RxDepth)) u_rx (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(rx_valid_i), .in_ready_o(rx_room), .in_data_i(rx_i),
-    .out_valid_o(rx_valid), .out_ready_i(1'b1), .out_data_o(rx), .count_o()
+  sync_fifo #(
+    .Width($bits(rx_event_t)),
+    .Depth(RxDepth)
+  ) u_rx (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(rx_valid_i),
+    .in_ready_o(rx_room),
+    .in_data_i(rx_i),
+    .out_valid_o(rx_valid),
+    .out_ready_i(1'b1),
+    .out_data_o(rx),
+    .count_o()
   );
 
   // The source after the last one goes first. The choice is made anew each cycle, because a reset
@@ -49,8 +59,16 @@ module nic_trace
   logic [SrcW-1:0] idx;
   logic            any;
   logic [NumSources-1:0] gnt;
-  rr_pick #(.N(NumSources)) u_pick (
-    .clk_i, .rst_ni, .req_i(valid_i), .take_i(!rx_valid), .valid_o(any), .gnt_o(gnt), .idx_o(idx)
+  rr_pick #(
+    .N(NumSources)
+  ) u_pick (
+    .clk_i,
+    .rst_ni,
+    .req_i(valid_i),
+    .take_i(!rx_valid),
+    .valid_o(any),
+    .gnt_o(gnt),
+    .idx_o(idx)
   );
   assign ready_o = rx_valid ? '0 : gnt;
 

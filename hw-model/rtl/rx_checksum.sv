@@ -41,12 +41,12 @@ module rx_checksum
   // header end at 62, two tags and the longest IPv4 header at 82.
   localparam int unsigned HeadW = 7;
 
-  localparam logic [15:0] TypeIpv4  = 16'h0800;
-  localparam logic [15:0] TypeIpv6  = 16'h86DD;
-  localparam logic [15:0] TypeVlan  = 16'h8100;  // IEEE 802.1Q customer tag
+  localparam logic [15:0] TypeIpv4 = 16'h0800;
+  localparam logic [15:0] TypeIpv6 = 16'h86DD;
+  localparam logic [15:0] TypeVlan = 16'h8100;  // IEEE 802.1Q customer tag
   localparam logic [15:0] TypeSVlan = 16'h88A8;  // IEEE 802.1Q service tag
-  localparam logic [7:0]  ProtoTcp  = 8'd6;
-  localparam logic [7:0]  ProtoUdp  = 8'd17;
+  localparam logic [7:0] ProtoTcp = 8'd6;
+  localparam logic [7:0] ProtoUdp = 8'd17;
 
   typedef logic [LaneW:0] lanes_t;
   localparam lanes_t LanesAll = lanes_t'(Bytes);
@@ -67,7 +67,7 @@ module rx_checksum
   // The big-endian word at byte `at` (even, constant) of the frame, when the beat holds it.
   function automatic logic [15:0] word(logic [DataW-1:0] data, int unsigned at);
     logic [15:0] raw;
-    raw = data[8 * (at % Bytes) +: 16];
+    raw = data[8*(at%Bytes)+:16];
     return {raw[7:0], raw[15:8]};
   endfunction
 
@@ -93,7 +93,7 @@ module rx_checksum
   logic             s1_valid_q;
   beat_t            s1_q;
   logic [DataW-1:0] s1_data_q;
-  l2_t              l2_d, l2_q;
+  l2_t l2_d, l2_q;
 
   function automatic logic is_tag(logic [15:0] t);
     return t == TypeVlan || t == TypeSVlan;
@@ -147,14 +147,14 @@ module rx_checksum
   logic             s2_valid_q;
   beat_t            s2_q;
   logic [DataW-1:0] s2_data_q;
-  logic             s2_ip4_q, s2_ip6_q;
-  logic [1:0]       s2_tags_q;
-  l3_t              l3_d, l3_q;
+  logic s2_ip4_q, s2_ip6_q;
+  logic [1:0] s2_tags_q;
+  l3_t l3_d, l3_q;
 
   // Field k of the IP header, for each place where the header may begin.
-  logic [6:0]  l3_at;
-  logic        has0, has2, has4, has6, has8;
-  logic [7:0]  b0, b9;
+  logic [6:0] l3_at;
+  logic has0, has2, has4, has6, has8;
+  logic [7:0] b0, b9;
   logic [15:0] w2, w4, w6;
   assign l3_at = 7'd14 + {3'b0, l2_q.tags, 2'b0};
 
@@ -166,8 +166,7 @@ module rx_checksum
     endcase
   endfunction
 
-  function automatic logic [15:0] field(logic [DataW-1:0] data, logic [1:0] tags,
-                                        int unsigned k);
+  function automatic logic [15:0] field(logic [DataW-1:0] data, logic [1:0] tags, int unsigned k);
     unique case (tags)
       2'd0:    return word(data, 14 + k);
       2'd1:    return word(data, 18 + k);
@@ -231,7 +230,9 @@ module rx_checksum
 
   // Both addresses, as bytes of the first 128 (RFC 791: 12 to 19; RFC 8200: 8 to 39).
   function automatic logic [127:0] address_bytes(logic ip4, logic [1:0] tags);
-    unique case ({ip4, tags})
+    unique case ({
+      ip4, tags
+    })
       3'b1_00: return {120'b0, 8'hFF} << (14 + 12);
       3'b1_01: return {120'b0, 8'hFF} << (18 + 12);
       3'b1_10: return {120'b0, 8'hFF} << (22 + 12);
@@ -261,7 +262,7 @@ module rx_checksum
 
   logic [127:0] addr_tab;
   logic [17:0]  l4_len;
-  logic [6:0]   len_at, sum_at;    // words of the frame
+  logic [6:0] len_at, sum_at;  // words of the frame
   assign addr_tab = address_bytes(s2_ip4_q, s2_tags_q);
   assign l4_len   = {1'b0, l3_q.last} - {11'b0, l3_q.l4};
   assign len_at   = {1'b0, l3_q.l4[6:1]} + 7'd2;
@@ -273,7 +274,7 @@ module rx_checksum
       s3_data_q <= s2_data_q;
       s3_addr_q <= '0;
       if (s2_q.off[16:HeadW] == '0 && (s2_ip4_q || s2_ip6_q)) begin
-        s3_addr_q <= addr_tab[{s2_q.off[HeadW-1:LaneW], {LaneW{1'b0}}} +: Bytes];
+        s3_addr_q <= addr_tab[{s2_q.off[HeadW-1:LaneW], {LaneW{1'b0}}}+:Bytes];
       end
       s3_l3_q       <= lanes_below(18'(l3_q.l3), s2_q.off);
       s3_l4_q       <= lanes_below(18'(l3_q.l4), s2_q.off);
@@ -294,8 +295,8 @@ module rx_checksum
 
   // ---------------------------------------------------------------------------------------------
   // s4. Masks of the two sums, rules 5 and 6.
-  logic             s4_valid_q;
-  logic             s4_first_q, s4_last_q;
+  logic s4_valid_q;
+  logic s4_first_q, s4_last_q;
   logic [DataW-1:0] s4_data_q;
   logic [Bytes-1:0] s4_mask_q;      // what the transport checksum covers
   logic [Bytes-1:0] s4_head_q;      // what the IPv4 header's covers
@@ -303,8 +304,8 @@ module rx_checksum
   logic             s4_judge_q;
   logic             s4_udp_q;
   logic [15:0]      s4_l4_len_q;
-  logic             udp_len_d, udp_len_q;   // UDP's length field is right
-  logic             udp_sum_d, udp_sum_q;   // UDP's checksum field is not zero
+  logic udp_len_d, udp_len_q;  // UDP's length field is right
+  logic udp_sum_d, udp_sum_q;  // UDP's checksum field is not zero
   logic [16:0]      frame_len;
   logic             lengths;
 
@@ -319,7 +320,7 @@ module rx_checksum
       udp_len_d = {s3_data_q[{s3_len_word_q, 4'd0} +: 8], s3_data_q[{s3_len_word_q, 4'd8} +: 8]}
                == s3_l4_len_q[15:0];
     end
-    if (s3_has_sum_q) udp_sum_d = s3_data_q[{s3_sum_word_q, 4'd0} +: 16] != '0;
+    if (s3_has_sum_q) udp_sum_d = s3_data_q[{s3_sum_word_q, 4'd0}+:16] != '0;
   end
 
   assign frame_len = s3_q.off + 17'(s3_q.count);
@@ -352,13 +353,15 @@ module rx_checksum
     logic [15:0] pseudo;   // protocol + length, in the byte order of csum_sum
   } tail_t;
 
-  logic        head_done, sum_done;
+  logic head_done, sum_done;
   logic [15:0] head_sum, sum;
   logic [16:0] pseudo;
   tail_t       tail_q [SumLatency];
   logic [SumLatency-1:0] sum_busy_q;
 
-  csum_sum #(.DataW(DataW)) u_sum (
+  csum_sum #(
+    .DataW(DataW)
+  ) u_sum (
     .clk_i,
     .rst_ni,
     .clear_i,
@@ -371,7 +374,9 @@ module rx_checksum
     .sum_o       (sum)
   );
 
-  csum_sum #(.DataW(DataW)) u_head (
+  csum_sum #(
+    .DataW(DataW)
+  ) u_head (
     .clk_i,
     .rst_ni,
     .clear_i,

@@ -54,11 +54,11 @@ module rx_path
   output logic                  busy_o         // beats are under way that have not reached the FIFO
 );
 
-  localparam int unsigned LaneW   = $clog2(Bytes);
-  localparam int unsigned IdxW    = 16 - LaneW;
-  localparam int unsigned Depth   = FifoBytes / Bytes;
+  localparam int unsigned LaneW = $clog2(Bytes);
+  localparam int unsigned IdxW = 16 - LaneW;
+  localparam int unsigned Depth = FifoBytes / Bytes;
   localparam int unsigned FramesW = $clog2(FramesMax + 1);
-  localparam int unsigned EthLen  = 14;
+  localparam int unsigned EthLen = 14;
   // Frames between p2 and the verdict: at most one a cycle of rx_checksum's latency.
   localparam int unsigned Pending = 16;
 
@@ -76,11 +76,11 @@ module rx_path
   end
 
   // p0: what came, unless it is cut.
-  logic             in_frame_d, in_frame_q;
+  logic in_frame_d, in_frame_q;
   logic             cut_q;
   logic             take;
   logic [31:0]      number_q;     // of the next frame to begin
-  logic             p0_valid_q, p0_first_q, p0_last_q, p0_error_q;
+  logic p0_valid_q, p0_first_q, p0_last_q, p0_error_q;
   logic [DataW-1:0] p0_data_q;
   logic [Bytes-1:0] p0_keep_q;
   logic [31:0]      p0_number_q;
@@ -114,14 +114,20 @@ module rx_path
   end
 
   // p1: position, number of bytes, destination.
-  logic             p1_valid_q, p1_first_q, p1_last_q, p1_error_q, p1_pass_q;
+  logic p1_valid_q, p1_first_q, p1_last_q, p1_error_q, p1_pass_q;
   logic [DataW-1:0] p1_data_q;
   logic [16:0]      p1_off_q;      // stops at 65,536 and more
   lanes_t           p1_count_q;
   logic [31:0]      p1_number_q;
   logic [47:0]      p0_dst;
-  assign p0_dst = {p0_data_q[7:0], p0_data_q[15:8], p0_data_q[23:16], p0_data_q[31:24],
-                   p0_data_q[39:32], p0_data_q[47:40]};
+  assign p0_dst = {
+    p0_data_q[7:0],
+    p0_data_q[15:8],
+    p0_data_q[23:16],
+    p0_data_q[31:24],
+    p0_data_q[39:32],
+    p0_data_q[47:40]
+  };
 
   always_ff @(posedge clk_i) begin
     if (p0_valid_q) begin
@@ -136,13 +142,13 @@ module rx_path
         // Bit 0 of the first byte: group address, broadcast among them.
         p1_pass_q <= p0_data_q[0] || p0_dst == mac_i;
       end else if (!p1_off_q[16]) begin
-        p1_off_q  <= p1_off_q + 17'(Bytes);
+        p1_off_q <= p1_off_q + 17'(Bytes);
       end
     end
   end
 
   // p2: length, and the decision at last.
-  logic             p2_valid_q, p2_first_q, p2_last_q, p2_error_q, p2_pass_q;
+  logic p2_valid_q, p2_first_q, p2_last_q, p2_error_q, p2_pass_q;
   logic [DataW-1:0] p2_data_q;
   logic [16:0]      p2_len_q;      // bytes up to and with this beat
   logic [31:0]      p2_number_q;
@@ -171,14 +177,14 @@ module rx_path
 
   logic               ram_full;
   logic               over;
-  logic               lost_d, lost_q;      // a beat of this frame found the FIFO full
+  logic lost_d, lost_q;  // a beat of this frame found the FIFO full
   logic               slot;                // there is one for this frame
   logic               drop;
   logic               decide;
   logic               commit;
   drop_e              reason;
-  logic [FramesW-1:0] metas_q, lens_q;     // frames decided whose meta, whose beats are not taken
-  logic               meta_taken, frame_taken;
+  logic [FramesW-1:0] metas_q, lens_q;  // frames decided whose meta, whose beats are not taken
+  logic meta_taken, frame_taken;
 
   assign over   = p2_len_q > 17'(FrameLenMax);
   assign lost_d = (p2_first_q ? 1'b0 : lost_q) || ram_full;
@@ -215,7 +221,10 @@ module rx_path
   logic                   ram_empty;
   logic [$clog2(Depth):0] ram_used;
 
-  stream_fifo #(.Width(DataW), .Depth(Depth)) u_ram (
+  stream_fifo #(
+    .Width(DataW),
+    .Depth(Depth)
+  ) u_ram (
     .clk_i,
     .rst_ni,
     .flush_i,
@@ -247,7 +256,9 @@ module rx_path
   decision_t decision;
   logic [$clog2(Pending+1)-1:0] decision_count;
 
-  rx_checksum #(.DataW(DataW)) u_checksum (
+  rx_checksum #(
+    .DataW(DataW)
+  ) u_checksum (
     .clk_i,
     .rst_ni,
     .clear_i         (flush_i),
@@ -262,7 +273,10 @@ module rx_path
     .busy_o          (sum_busy)
   );
 
-  sync_fifo #(.Width($bits(decision_t)), .Depth(Pending)) u_decisions (
+  sync_fifo #(
+    .Width($bits(decision_t)),
+    .Depth(Pending)
+  ) u_decisions (
     .clk_i,
     .rst_ni,
     .clear_i     (flush_i),
@@ -275,14 +289,17 @@ module rx_path
     .count_o     (decision_count)
   );
 
-  logic        accepted;
-  logic        metas_space, lens_space;
+  logic accepted;
+  logic metas_space, lens_space;
   logic        len_valid;
   logic [15:0] len;
   logic [FramesW-1:0] metas_count, lens_count;
   assign accepted = verdict_valid && decision.accepted && !flush_i;
 
-  sync_fifo #(.Width($bits(rx_meta_t)), .Depth(FramesMax)) u_metas (
+  sync_fifo #(
+    .Width($bits(rx_meta_t)),
+    .Depth(FramesMax)
+  ) u_metas (
     .clk_i,
     .rst_ni,
     .clear_i     (flush_i),
@@ -296,7 +313,10 @@ module rx_path
   );
 
   // The length once more, for the beats: they and the meta are taken at different times.
-  sync_fifo #(.Width(16), .Depth(FramesMax)) u_lens (
+  sync_fifo #(
+    .Width(16),
+    .Depth(FramesMax)
+  ) u_lens (
     .clk_i,
     .rst_ni,
     .clear_i     (flush_i),
@@ -309,7 +329,7 @@ module rx_path
     .count_o     (lens_count)
   );
 
-  logic [IdxW-1:0] idx_q;        // of the beat that is shown
+  logic [IdxW-1:0] idx_q;  // of the beat that is shown
   assign out_valid_o = ram_valid && len_valid;
   assign ram_ready   = out_ready_i && len_valid;
   assign out_last_o  = idx_q == len[15:LaneW];
@@ -330,8 +350,13 @@ module rx_path
   end
   always_ff @(posedge clk_i) begin
     if (verdict_valid) begin
-      event_q <= '{number: decision.number, len: decision.len, accepted: decision.accepted,
-                   verdict: verdict, reason: decision.reason};
+      event_q <= '{
+          number: decision.number,
+          len: decision.len,
+          accepted: decision.accepted,
+          verdict: verdict,
+          reason: decision.reason
+      };
     end
   end
 

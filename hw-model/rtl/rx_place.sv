@@ -70,13 +70,18 @@ module rx_place
     logic [15:0] chains;
   } record_t;
 
-  typedef enum logic [1:0] {StDecide, StTake, StPlan, StDrop} state_e;
-  state_e      state_q, state_d;
-  drop_e       why_q, why_d;
-  logic [16:0] left_q, left_d;       // bytes that have no buffer yet
+  typedef enum logic [1:0] {
+    StDecide,
+    StTake,
+    StPlan,
+    StDrop
+  } state_e;
+  state_e state_q, state_d;
+  drop_e why_q, why_d;
+  logic [16:0] left_q, left_d;  // bytes that have no buffer yet
   logic [15:0] chains_q, chains_d;
   logic [15:0] descs_q, descs_d;
-  ring_pos_t   pos_q, pos_d;
+  ring_pos_t pos_q, pos_d;
 
   logic [16:0] need;
   assign need = {1'b0, meta_i.len} + 17'(hdr_len_i);
@@ -96,9 +101,14 @@ module rx_place
   logic chain_last;
   assign chain_last = chain_i.len >= 32'(left_q);
   always_comb begin
-    place_push = '{pos: chain_i.pos, id: chain_i.id, count: chain_i.count,
-                   len: chain_last ? 32'(left_q) : chain_i.len,
-                   first: chains_q == '0, last: chain_last};
+    place_push = '{
+        pos: chain_i.pos,
+        id: chain_i.id,
+        count: chain_i.count,
+        len: chain_last ? 32'(left_q) : chain_i.len,
+        first: chains_q == '0,
+        last: chain_last
+    };
   end
 
   always_comb begin
@@ -204,29 +214,63 @@ module rx_place
     end
   end
 
-  sync_fifo #(.Width($bits(used_t)), .Depth(QueueSizeMax)) u_place (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(place_push_valid), .in_ready_o(place_ready), .in_data_i(place_push),
-    .out_valid_o(place_valid), .out_ready_i(place_pop), .out_data_o(place), .count_o()
+  sync_fifo #(
+    .Width($bits(used_t)),
+    .Depth(QueueSizeMax)
+  ) u_place (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(place_push_valid),
+    .in_ready_o(place_ready),
+    .in_data_i(place_push),
+    .out_valid_o(place_valid),
+    .out_ready_i(place_pop),
+    .out_data_o(place),
+    .count_o()
   );
   record_t record_in;
   assign record_in = '{pos: pos_q, number: meta_i.number, len: need, chains: chains_q};
-  sync_fifo #(.Width($bits(record_t)), .Depth(FramesMax)) u_record (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(record_push), .in_ready_o(record_ready), .in_data_i(record_in),
-    .out_valid_o(record_valid), .out_ready_i(record_pop), .out_data_o(record), .count_o()
+  sync_fifo #(
+    .Width($bits(record_t)),
+    .Depth(FramesMax)
+  ) u_record (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(record_push),
+    .in_ready_o(record_ready),
+    .in_data_i(record_in),
+    .out_valid_o(record_valid),
+    .out_ready_i(record_pop),
+    .out_data_o(record),
+    .count_o()
   );
   logic written_valid;
   logic written_err;
   logic written_room;
-  sync_fifo #(.Width(1), .Depth(FramesMax)) u_written (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(frame_done_i), .in_ready_o(written_room), .in_data_i(frame_err_i),
-    .out_valid_o(written_valid), .out_ready_i(record_pop), .out_data_o(written_err), .count_o()
+  sync_fifo #(
+    .Width(1),
+    .Depth(FramesMax)
+  ) u_written (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(frame_done_i),
+    .in_ready_o(written_room),
+    .in_data_i(frame_err_i),
+    .out_valid_o(written_valid),
+    .out_ready_i(record_pop),
+    .out_data_o(written_err),
+    .count_o()
   );
 
   // Completion. After a bus error nothing of this queue is told any more.
-  typedef enum logic [1:0] {CsEvent, CsUsed, CsDead} complete_e;
+  typedef enum logic [1:0] {
+    CsEvent,
+    CsUsed,
+    CsDead
+  } complete_e;
   complete_e complete_q, complete_d;
   always_comb begin
     complete_d    = complete_q;
@@ -241,7 +285,7 @@ module rx_place
         end
       end
       CsUsed: begin
-        place_pop    = used_ready_i;
+        place_pop = used_ready_i;
         if (place_valid && used_ready_i && place.last) begin
           record_pop = 1'b1;
           complete_d = CsEvent;

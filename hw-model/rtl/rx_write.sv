@@ -51,7 +51,7 @@ module rx_write
 );
 
   localparam int unsigned MaxBurst = (256 * Bytes < 4096) ? 256 * Bytes : 4096;
-  localparam int unsigned PlanMax  = 8;
+  localparam int unsigned PlanMax = 8;
 
   logic             src_plan_ready;
   logic             src_plan_valid;
@@ -65,18 +65,34 @@ module rx_write
   logic [15:0]      adr_descs;
   assign plan_ready_o = src_plan_ready && adr_plan_ready;
 
-  sync_fifo #(.Width(97), .Depth(PlanMax)) u_src_plan (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(plan_valid_i && plan_ready_o), .in_ready_o(src_plan_ready),
+  sync_fifo #(
+    .Width(97),
+    .Depth(PlanMax)
+  ) u_src_plan (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(plan_valid_i && plan_ready_o),
+    .in_ready_o(src_plan_ready),
     .in_data_i({plan_drop_i, plan_hdr_i}),
-    .out_valid_o(src_plan_valid), .out_ready_i(src_plan_pop), .out_data_o({src_drop, src_hdr}),
+    .out_valid_o(src_plan_valid),
+    .out_ready_i(src_plan_pop),
+    .out_data_o({src_drop, src_hdr}),
     .count_o()
   );
-  sync_fifo #(.Width(33), .Depth(PlanMax)) u_adr_plan (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(plan_valid_i && plan_ready_o && !plan_drop_i), .in_ready_o(adr_plan_ready),
+  sync_fifo #(
+    .Width(33),
+    .Depth(PlanMax)
+  ) u_adr_plan (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(plan_valid_i && plan_ready_o && !plan_drop_i),
+    .in_ready_o(adr_plan_ready),
     .in_data_i({plan_len_i, plan_descs_i}),
-    .out_valid_o(adr_plan_valid), .out_ready_i(adr_plan_pop), .out_data_o({adr_len, adr_descs}),
+    .out_valid_o(adr_plan_valid),
+    .out_ready_i(adr_plan_pop),
+    .out_data_o({adr_len, adr_descs}),
     .count_o()
   );
 
@@ -110,9 +126,13 @@ module rx_write
 
   // Addresses: a frame's segments, cut at burst borders; descriptors that it does not fill are
   // passed over.
-  typedef enum logic [1:0] {AdIdle, AdSeg, AdBurst} address_e;
-  address_e    ad_q, ad_d;
-  logic [16:0] left_q, left_d;         // bytes of the frame without an address
+  typedef enum logic [1:0] {
+    AdIdle,
+    AdSeg,
+    AdBurst
+  } address_e;
+  address_e ad_q, ad_d;
+  logic [16:0] left_q, left_d;  // bytes of the frame without an address
   logic [15:0] descs_q, descs_d;
   logic [63:0] addr_q, addr_d;
   logic [16:0] seg_left_q, seg_left_d;
@@ -197,10 +217,20 @@ module rx_write
   logic cut_valid;
   logic cut_pop;
   assign cut_in = '{lane: addr_q[LaneW-1:0], bytes: burst_bytes, last: burst_last_o};
-  sync_fifo #(.Width($bits(cut_t)), .Depth(8)) u_cut (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(burst_valid_o && burst_ready_i), .in_ready_o(cut_ready), .in_data_i(cut_in),
-    .out_valid_o(cut_valid), .out_ready_i(cut_pop), .out_data_o(cut), .count_o()
+  sync_fifo #(
+    .Width($bits(cut_t)),
+    .Depth(8)
+  ) u_cut (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(burst_valid_o && burst_ready_i),
+    .in_ready_o(cut_ready),
+    .in_data_i(cut_in),
+    .out_valid_o(cut_valid),
+    .out_ready_i(cut_pop),
+    .out_data_o(cut),
+    .count_o()
   );
 
   // Realignment.
@@ -239,7 +269,7 @@ module rx_write
   // and what is offered must not change then, in lanes without a strobe neither.
   always_comb begin
     for (int unsigned i = 0; i < Bytes; i++) begin
-      mixed[8 * i +: 8] = over && new_lanes[i] ? src_data[8 * i +: 8] : cur_q[8 * i +: 8];
+      mixed[8*i+:8] = over && new_lanes[i] ? src_data[8*i+:8] : cur_q[8*i+:8];
     end
   end
   assign beat_data_o  = DataW'({mixed, mixed} >> {(LaneW + 1)'(Bytes) - (LaneW + 1)'(turn), 3'd0});
@@ -265,7 +295,7 @@ module rx_write
       bytes_q     <= '0;
     end else begin
       if (load) cur_valid_q <= src_valid;
-      else if (fire && over) cur_valid_q <= 1'b0;    // the frame ended in the stream's beat
+      else if (fire && over) cur_valid_q <= 1'b0;  // the frame ended in the stream's beat
       if (fire) begin
         lane_q   <= frame_end ? start_lane : LaneW'(reach);
         midway_q <= !burst_end;

@@ -122,15 +122,15 @@ module tandem_nic
 
   localparam int unsigned NumQueues = 2 * QueuePairs;
   localparam int unsigned NumCauses = NumQueues + 1;
-  localparam int unsigned LaneW     = $clog2(KeepW);
+  localparam int unsigned LaneW = $clog2(KeepW);
   localparam int unsigned FramesMax = 32;
-  localparam int unsigned RxQ       = 0;      // receiveq1 (virtio 1.3, 5.1.2)
-  localparam int unsigned TxQ       = 1;      // transmitq1
+  localparam int unsigned RxQ = 0;  // receiveq1 (virtio 1.3, 5.1.2)
+  localparam int unsigned TxQ = 1;  // transmitq1
   // Room for read data: at least the bytes of a round trip, and narrow beats need more of them,
   // because a burst stays until it is whole.
-  localparam int unsigned RobBeats  = (DataW <= 128) ? 1024 : 512;
+  localparam int unsigned RobBeats = (DataW <= 128) ? 1024 : 512;
   // Length of the virtio-net header; 12 bytes until HASH_REPORT comes.
-  localparam logic [7:0]  HdrLen    = 8'd12;
+  localparam logic [7:0] HdrLen = 8'd12;
 
   if (!(DataW inside {64, 128, 256, 512})) begin : gen_data_check
     $error("tandem_nic: DataW must be 64, 128, 256 or 512");
@@ -180,7 +180,16 @@ module tandem_nic
 
   // Trace sources.
   typedef enum logic [3:0] {
-    SrcRxFront, SrcTxFront, SrcTx, SrcRxDrop, SrcRx, SrcRxUsed, SrcTxUsed, SrcIrq, SrcReset, SrcEnd
+    SrcRxFront,
+    SrcTxFront,
+    SrcTx,
+    SrcRxDrop,
+    SrcRx,
+    SrcRxUsed,
+    SrcTxUsed,
+    SrcIrq,
+    SrcReset,
+    SrcEnd
   } source_e;
   localparam int unsigned NumSources = int'(SrcEnd);
   logic [NumSources-1:0] src_valid;
@@ -217,22 +226,61 @@ module tandem_nic
   logic [31:0] win_rdata;
 
   nic_bar u_bar (
-    .clk_i, .rst_ni,
-    .s_axil_awaddr_i, .s_axil_awvalid_i, .s_axil_awready_o, .s_axil_wdata_i, .s_axil_wstrb_i,
-    .s_axil_wvalid_i, .s_axil_wready_o, .s_axil_bresp_o, .s_axil_bvalid_o, .s_axil_bready_i,
-    .s_axil_araddr_i, .s_axil_arvalid_i, .s_axil_arready_o, .s_axil_rdata_o, .s_axil_rresp_o,
-    .s_axil_rvalid_o, .s_axil_rready_i,
-    .win_valid_i(win_valid), .win_write_i(win_write), .win_addr_i(win_addr), .win_be_i(win_be),
-    .win_wdata_i(win_wdata), .win_done_o(win_done), .win_rdata_o(win_rdata),
-    .bus_valid_o(bus_valid), .bus_write_o(bus_write), .bus_addr_o(bus_addr), .bus_be_o(bus_be),
-    .bus_wdata_o(bus_wdata), .bus_rdata_i(bus_rdata), .busy_o(bar_busy)
+    .clk_i,
+    .rst_ni,
+    .s_axil_awaddr_i,
+    .s_axil_awvalid_i,
+    .s_axil_awready_o,
+    .s_axil_wdata_i,
+    .s_axil_wstrb_i,
+    .s_axil_wvalid_i,
+    .s_axil_wready_o,
+    .s_axil_bresp_o,
+    .s_axil_bvalid_o,
+    .s_axil_bready_i,
+    .s_axil_araddr_i,
+    .s_axil_arvalid_i,
+    .s_axil_arready_o,
+    .s_axil_rdata_o,
+    .s_axil_rresp_o,
+    .s_axil_rvalid_o,
+    .s_axil_rready_i,
+    .win_valid_i(win_valid),
+    .win_write_i(win_write),
+    .win_addr_i(win_addr),
+    .win_be_i(win_be),
+    .win_wdata_i(win_wdata),
+    .win_done_o(win_done),
+    .win_rdata_o(win_rdata),
+    .bus_valid_o(bus_valid),
+    .bus_write_o(bus_write),
+    .bus_addr_o(bus_addr),
+    .bus_be_o(bus_be),
+    .bus_wdata_o(bus_wdata),
+    .bus_rdata_i(bus_rdata),
+    .busy_o(bar_busy)
   );
 
-  nic_cfg #(.NumQueues(NumQueues)) u_cfg (
-    .clk_i, .rst_ni(rst_function_n),
-    .cfg_valid_i, .cfg_write_i, .cfg_addr_i, .cfg_be_i, .cfg_wdata_i, .cfg_ready_o, .cfg_rdata_o,
-    .win_valid_o(win_valid), .win_write_o(win_write), .win_addr_o(win_addr), .win_be_o(win_be),
-    .win_wdata_o(win_wdata), .win_done_i(win_done), .win_rdata_i(win_rdata), .busy_o(cfg_busy)
+  nic_cfg #(
+    .NumQueues(NumQueues)
+  ) u_cfg (
+    .clk_i,
+    .rst_ni(rst_function_n),
+    .cfg_valid_i,
+    .cfg_write_i,
+    .cfg_addr_i,
+    .cfg_be_i,
+    .cfg_wdata_i,
+    .cfg_ready_o,
+    .cfg_rdata_o,
+    .win_valid_o(win_valid),
+    .win_write_o(win_write),
+    .win_addr_o(win_addr),
+    .win_be_o(win_be),
+    .win_wdata_o(win_wdata),
+    .win_done_i(win_done),
+    .win_rdata_i(win_rdata),
+    .busy_o(cfg_busy)
   );
 
   queue_cfg_t           queue [NumQueues];
@@ -246,16 +294,35 @@ module tandem_nic
   logic [1:0]           isr;
   logic [31:0]          regs_rdata;
   nic_regs #(
-    .QueuePairs(QueuePairs), .QueueSizeMax(QueueSizeMax), .MsixVectors(MsixVectors),
-    .Mac(Mac), .Mtu(Mtu)
+    .QueuePairs(QueuePairs),
+    .QueueSizeMax(QueueSizeMax),
+    .MsixVectors(MsixVectors),
+    .Mac(Mac),
+    .Mtu(Mtu)
   ) u_regs (
-    .clk_i, .rst_ni, .flr_i(flr_done_o), .link_up_i,
-    .bus_valid_i(bus_valid), .bus_write_i(bus_write), .bus_addr_i(bus_addr), .bus_be_i(bus_be),
-    .bus_wdata_i(bus_wdata), .bus_rdata_o(regs_rdata),
-    .queue_o(queue), .active_o(active), .kick_o(kick), .features_o(features), .broken_i(broken),
-    .dev_reset_o(dev_reset), .dev_reset_done_i(dev_reset_done),
-    .queue_reset_o(queue_reset), .queue_reset_done_i(queue_reset_done),
-    .cfg_change_o(cfg_change), .vector_o(vector), .isr_read_o(isr_read), .isr_i(isr)
+    .clk_i,
+    .rst_ni,
+    .flr_i(flr_done_o),
+    .link_up_i,
+    .bus_valid_i(bus_valid),
+    .bus_write_i(bus_write),
+    .bus_addr_i(bus_addr),
+    .bus_be_i(bus_be),
+    .bus_wdata_i(bus_wdata),
+    .bus_rdata_o(regs_rdata),
+    .queue_o(queue),
+    .active_o(active),
+    .kick_o(kick),
+    .features_o(features),
+    .broken_i(broken),
+    .dev_reset_o(dev_reset),
+    .dev_reset_done_i(dev_reset_done),
+    .queue_reset_o(queue_reset),
+    .queue_reset_done_i(queue_reset_done),
+    .cfg_change_o(cfg_change),
+    .vector_o(vector),
+    .isr_read_o(isr_read),
+    .isr_i(isr)
   );
 
   logic event_idx;
@@ -277,7 +344,7 @@ module tandem_nic
   // Small clients of the AXI masters: first one of each kind a queue, the messages last.
   localparam int unsigned NumRdAux = 2 * NumQueues;
   localparam int unsigned NumWrAux = 2 * NumQueues + 1;
-  localparam int unsigned AuxMsix  = 2 * NumQueues;
+  localparam int unsigned AuxMsix = 2 * NumQueues;
   logic [NumRdAux-1:0] ra_valid;
   logic [NumRdAux-1:0] ra_ready;
   small_read_t         ra [NumRdAux];
@@ -291,17 +358,34 @@ module tandem_nic
   logic [NumWrAux-1:0] wa_done;
   logic                wa_err;
 
-  msix #(.MsixVectors(MsixVectors), .NumQueues(NumQueues)) u_msix (
-    .clk_i, .rst_ni(rst_function_n), .clear_i(clear), .en_i(msix_en_i), .mask_i(msix_mask_i),
-    .cause_i(cause), .vector_i(vector),
+  msix #(
+    .MsixVectors(MsixVectors),
+    .NumQueues(NumQueues)
+  ) u_msix (
+    .clk_i,
+    .rst_ni(rst_function_n),
+    .clear_i(clear),
+    .en_i(msix_en_i),
+    .mask_i(msix_mask_i),
+    .cause_i(cause),
+    .vector_i(vector),
     .bus_write_i(bus_valid && bus_write && bus_addr[15:12] == MsixTableBase[15:12]),
-    .bus_addr_i(bus_addr[11:2]), .bus_wdata_i(bus_wdata), .bus_be_i(bus_be),
-    .table_rdata_o(table_rdata), .pba_rdata_o(pba_rdata), .isr_read_i(isr_read), .isr_o(isr),
-    .wr_valid_o(wa_valid[AuxMsix]), .wr_ready_i(wa_ready[AuxMsix]), .wr_o(wa[AuxMsix]),
+    .bus_addr_i(bus_addr[11:2]),
+    .bus_wdata_i(bus_wdata),
+    .bus_be_i(bus_be),
+    .table_rdata_o(table_rdata),
+    .pba_rdata_o(pba_rdata),
+    .isr_read_i(isr_read),
+    .isr_o(isr),
+    .wr_valid_o(wa_valid[AuxMsix]),
+    .wr_ready_i(wa_ready[AuxMsix]),
+    .wr_o(wa[AuxMsix]),
     .wr_done_i(wa_done[AuxMsix]),
-    .trace_valid_o(src_valid[SrcIrq]), .trace_ready_i(src_ready[SrcIrq]),
+    .trace_valid_o(src_valid[SrcIrq]),
+    .trace_ready_i(src_ready[SrcIrq]),
     .trace_o(src_event[SrcIrq]),
-    .outstanding_o(msix_outstanding), .moving_o(msix_moving)
+    .outstanding_o(msix_outstanding),
+    .moving_o(msix_moving)
   );
 
   // Fronts and backs of the queues.
@@ -324,47 +408,95 @@ module tandem_nic
   logic [NumQueues-1:0] used_moving;
 
   for (genvar q = 0; q < NumQueues; q++) begin : gen_queue
-    localparam bit Rx    = (q % 2) == 0;
+    localparam bit Rx = (q % 2) == 0;
     localparam int unsigned Front = Rx ? int'(SrcRxFront) : int'(SrcTxFront);
-    localparam int unsigned Back  = Rx ? int'(SrcRxUsed) : int'(SrcTxUsed);
+    localparam int unsigned Back = Rx ? int'(SrcRxUsed) : int'(SrcTxUsed);
     logic        rst_queue_n;
     logic        freed;
     logic [15:0] freed_count;
     assign rst_queue_n = rst_ni && !clear_queue[q];
 
     vq_front #(
-      .DataW(DataW), .QueueSizeMax(QueueSizeMax), .FrameLenMax(FrameLenMax), .Rx(Rx),
+      .DataW(DataW),
+      .QueueSizeMax(QueueSizeMax),
+      .FrameLenMax(FrameLenMax),
+      .Rx(Rx),
       .QueueIdx(8'(q))
     ) u_front (
-      .clk_i, .rst_ni(rst_queue_n), .active_i(active[q] && !stop_queue[q]),
-      .desc_i(queue[q].desc[63:4]), .area_i(queue[q].device[63:2]), .size_i(queue[q].size),
-      .event_idx_i(event_idx), .hdr_len_i(HdrLen), .kick_i(kick[q]),
-      .rd_valid_o(ra_valid[q]), .rd_ready_i(ra_ready[q]), .rd_o(ra[q]), .rd_beat_i(ra_beat[q]),
-      .rd_data_i(ra_data), .rd_last_i(ra_last), .rd_err_i(ra_err),
-      .ev_valid_o(wa_valid[NumQueues + q]), .ev_ready_i(wa_ready[NumQueues + q]),
-      .ev_o(wa[NumQueues + q]), .ev_done_i(wa_done[NumQueues + q]), .ev_err_i(wa_err),
-      .seg_valid_o(seg_valid[q]), .seg_ready_i(seg_ready[q]), .seg_o(seg[q]),
-      .chain_valid_o(chain_valid[q]), .chain_ready_i(chain_ready[q]), .chain_o(chain[q]),
-      .freed_i(freed), .freed_count_i(freed_count),
-      .starved_o(starved[q]), .bytes_o(chain_bytes[q]),
-      .trace_valid_o(src_valid[Front]), .trace_ready_i(src_ready[Front]),
-      .trace_o(src_event[Front]), .broken_o(front_broken[q]),
-      .outstanding_o(front_outstanding[q]), .moving_o(front_moving[q])
+      .clk_i,
+      .rst_ni(rst_queue_n),
+      .active_i(active[q] && !stop_queue[q]),
+      .desc_i(queue[q].desc[63:4]),
+      .area_i(queue[q].device[63:2]),
+      .size_i(queue[q].size),
+      .event_idx_i(event_idx),
+      .hdr_len_i(HdrLen),
+      .kick_i(kick[q]),
+      .rd_valid_o(ra_valid[q]),
+      .rd_ready_i(ra_ready[q]),
+      .rd_o(ra[q]),
+      .rd_beat_i(ra_beat[q]),
+      .rd_data_i(ra_data),
+      .rd_last_i(ra_last),
+      .rd_err_i(ra_err),
+      .ev_valid_o(wa_valid[NumQueues + q]),
+      .ev_ready_i(wa_ready[NumQueues + q]),
+      .ev_o(wa[NumQueues + q]),
+      .ev_done_i(wa_done[NumQueues + q]),
+      .ev_err_i(wa_err),
+      .seg_valid_o(seg_valid[q]),
+      .seg_ready_i(seg_ready[q]),
+      .seg_o(seg[q]),
+      .chain_valid_o(chain_valid[q]),
+      .chain_ready_i(chain_ready[q]),
+      .chain_o(chain[q]),
+      .freed_i(freed),
+      .freed_count_i(freed_count),
+      .starved_o(starved[q]),
+      .bytes_o(chain_bytes[q]),
+      .trace_valid_o(src_valid[Front]),
+      .trace_ready_i(src_ready[Front]),
+      .trace_o(src_event[Front]),
+      .broken_o(front_broken[q]),
+      .outstanding_o(front_outstanding[q]),
+      .moving_o(front_moving[q])
     );
 
-    vq_used #(.DataW(DataW), .Rx(Rx), .QueueIdx(8'(q)), .Pending(FramesMax)) u_used (
-      .clk_i, .rst_ni(rst_queue_n),
-      .desc_i(queue[q].desc[63:4]), .area_i(queue[q].driver[63:2]), .size_i(queue[q].size),
+    vq_used #(
+      .DataW(DataW),
+      .Rx(Rx),
+      .QueueIdx(8'(q)),
+      .Pending(FramesMax)
+    ) u_used (
+      .clk_i,
+      .rst_ni(rst_queue_n),
+      .desc_i(queue[q].desc[63:4]),
+      .area_i(queue[q].driver[63:2]),
+      .size_i(queue[q].size),
       .event_idx_i(event_idx),
-      .used_valid_i(used_valid[q]), .used_ready_o(used_ready[q]), .used_i(used[q]),
-      .wr_valid_o(wa_valid[q]), .wr_ready_i(wa_ready[q]), .wr_o(wa[q]), .wr_done_i(wa_done[q]),
+      .used_valid_i(used_valid[q]),
+      .used_ready_o(used_ready[q]),
+      .used_i(used[q]),
+      .wr_valid_o(wa_valid[q]),
+      .wr_ready_i(wa_ready[q]),
+      .wr_o(wa[q]),
+      .wr_done_i(wa_done[q]),
       .wr_err_i(wa_err),
-      .rd_valid_o(ra_valid[NumQueues + q]), .rd_ready_i(ra_ready[NumQueues + q]),
-      .rd_o(ra[NumQueues + q]), .rd_beat_i(ra_beat[NumQueues + q]), .rd_data_i(ra_data),
+      .rd_valid_o(ra_valid[NumQueues + q]),
+      .rd_ready_i(ra_ready[NumQueues + q]),
+      .rd_o(ra[NumQueues + q]),
+      .rd_beat_i(ra_beat[NumQueues + q]),
+      .rd_data_i(ra_data),
       .rd_err_i(ra_err),
-      .freed_o(freed), .freed_count_o(freed_count), .irq_o(irq[q]),
-      .trace_valid_o(src_valid[Back]), .trace_ready_i(src_ready[Back]), .trace_o(src_event[Back]),
-      .broken_o(used_broken[q]), .outstanding_o(used_outstanding[q]), .moving_o(used_moving[q])
+      .freed_o(freed),
+      .freed_count_o(freed_count),
+      .irq_o(irq[q]),
+      .trace_valid_o(src_valid[Back]),
+      .trace_ready_i(src_ready[Back]),
+      .trace_o(src_event[Back]),
+      .broken_o(used_broken[q]),
+      .outstanding_o(used_outstanding[q]),
+      .moving_o(used_moving[q])
     );
   end
   logic unused_tx_front;
@@ -402,31 +534,76 @@ module tandem_nic
   tx_done_t         tx_done;
   logic             tx_broken;
   logic             tx_moving;
-  tx_engine #(.DataW(DataW), .FramesMax(FramesMax), .QueueIdx(8'(TxQ))) u_tx (
-    .clk_i, .rst_ni(rst_tx_n), .csum_ok_i(features[FeatCsum]), .hdr_len_i(HdrLen),
-    .chain_valid_i(chain_valid[TxQ]), .chain_ready_o(chain_ready[TxQ]), .chain_i(chain[TxQ]),
-    .seg_valid_i(seg_valid[TxQ]), .seg_ready_o(seg_ready[TxQ]), .seg_i(seg[TxQ]),
-    .rd_valid_o(tx_rd_valid), .rd_ready_i(tx_rd_ready), .rd_o(tx_rd), .rd_last_o(tx_rd_last),
-    .in_valid_i(pay_valid), .in_ready_o(pay_ready), .in_data_i(pay_data), .in_lane_i(pay_lane),
-    .in_count_i(pay_count), .in_last_i(pay_last), .in_err_i(pay_err),
-    .out_valid_o(txs_valid), .out_ready_i(txs_ready), .out_data_o(txs_data),
-    .out_keep_o(txs_keep), .out_last_o(txs_last), .out_abort_o(txs_abort), .out_req_o(txs_req),
-    .done_valid_i(tx_done_valid), .done_i(tx_done),
-    .used_valid_o(used_valid[TxQ]), .used_ready_i(used_ready[TxQ]), .used_o(used[TxQ]),
-    .trace_valid_o(src_valid[SrcTx]), .trace_ready_i(src_ready[SrcTx]),
-    .trace_o(src_event[SrcTx]), .broken_o(tx_broken), .moving_o(tx_moving)
+  tx_engine #(
+    .DataW(DataW),
+    .FramesMax(FramesMax),
+    .QueueIdx(8'(TxQ))
+  ) u_tx (
+    .clk_i,
+    .rst_ni(rst_tx_n),
+    .csum_ok_i(features[FeatCsum]),
+    .hdr_len_i(HdrLen),
+    .chain_valid_i(chain_valid[TxQ]),
+    .chain_ready_o(chain_ready[TxQ]),
+    .chain_i(chain[TxQ]),
+    .seg_valid_i(seg_valid[TxQ]),
+    .seg_ready_o(seg_ready[TxQ]),
+    .seg_i(seg[TxQ]),
+    .rd_valid_o(tx_rd_valid),
+    .rd_ready_i(tx_rd_ready),
+    .rd_o(tx_rd),
+    .rd_last_o(tx_rd_last),
+    .in_valid_i(pay_valid),
+    .in_ready_o(pay_ready),
+    .in_data_i(pay_data),
+    .in_lane_i(pay_lane),
+    .in_count_i(pay_count),
+    .in_last_i(pay_last),
+    .in_err_i(pay_err),
+    .out_valid_o(txs_valid),
+    .out_ready_i(txs_ready),
+    .out_data_o(txs_data),
+    .out_keep_o(txs_keep),
+    .out_last_o(txs_last),
+    .out_abort_o(txs_abort),
+    .out_req_o(txs_req),
+    .done_valid_i(tx_done_valid),
+    .done_i(tx_done),
+    .used_valid_o(used_valid[TxQ]),
+    .used_ready_i(used_ready[TxQ]),
+    .used_o(used[TxQ]),
+    .trace_valid_o(src_valid[SrcTx]),
+    .trace_ready_i(src_ready[SrcTx]),
+    .trace_o(src_event[SrcTx]),
+    .broken_o(tx_broken),
+    .moving_o(tx_moving)
   );
 
   logic mac_valid;
   logic mac_ready;
   logic tx_busy;
-  tx_checksum #(.DataW(DataW), .FrameLenMax(FrameLenMax), .FramesMax(FramesMax)) u_tx_checksum (
-    .clk_i, .rst_ni(rst_tx_n),
-    .in_valid_i(txs_valid), .in_ready_o(txs_ready), .in_data_i(txs_data), .in_keep_i(csum_keep),
-    .in_last_i(txs_last), .in_abort_i(txs_abort), .in_req_i(csum_req),
-    .out_valid_o(mac_valid), .out_ready_i(mac_ready), .out_data_o(m_mac_tdata_o),
-    .out_keep_o(m_mac_tkeep_o), .out_last_o(m_mac_tlast_o),
-    .done_valid_o(tx_done_valid), .done_o(tx_done), .busy_o(tx_busy)
+  tx_checksum #(
+    .DataW(DataW),
+    .FrameLenMax(FrameLenMax),
+    .FramesMax(FramesMax)
+  ) u_tx_checksum (
+    .clk_i,
+    .rst_ni(rst_tx_n),
+    .in_valid_i(txs_valid),
+    .in_ready_o(txs_ready),
+    .in_data_i(txs_data),
+    .in_keep_i(csum_keep),
+    .in_last_i(txs_last),
+    .in_abort_i(txs_abort),
+    .in_req_i(csum_req),
+    .out_valid_o(mac_valid),
+    .out_ready_i(mac_ready),
+    .out_data_o(m_mac_tdata_o),
+    .out_keep_o(m_mac_tkeep_o),
+    .out_last_o(m_mac_tlast_o),
+    .done_valid_o(tx_done_valid),
+    .done_o(tx_done),
+    .busy_o(tx_busy)
   );
 
   // A frame that was shown to the MAC is finished before a reset; no other is begun.
@@ -457,15 +634,31 @@ module tandem_nic
   logic             rx_event_valid;
   rx_event_t        rx_event;
   logic             rx_busy;
-  rx_path #(.DataW(DataW), .FrameLenMax(FrameLenMax)) u_rx_path (
-    .clk_i, .rst_ni, .flush_i(clear_queue[RxQ]), .accept_i(active[RxQ] && !stop_queue[RxQ]),
+  rx_path #(
+    .DataW(DataW),
+    .FrameLenMax(FrameLenMax)
+  ) u_rx_path (
+    .clk_i,
+    .rst_ni,
+    .flush_i(clear_queue[RxQ]),
+    .accept_i(active[RxQ] && !stop_queue[RxQ]),
     .mac_i(Mac),
-    .mac_valid_i(s_mac_tvalid_i), .mac_data_i(s_mac_tdata_i), .mac_keep_i(s_mac_tkeep_i),
-    .mac_last_i(s_mac_tlast_i), .mac_error_i(s_mac_tuser_i),
-    .meta_valid_o(meta_valid), .meta_ready_i(meta_ready), .meta_o(meta),
-    .out_valid_o(rxs_valid), .out_ready_i(rxs_ready), .out_data_o(rxs_data),
-    .out_keep_o(rxs_keep), .out_last_o(rxs_last),
-    .event_valid_o(rx_event_valid), .event_o(rx_event), .busy_o(rx_busy)
+    .mac_valid_i(s_mac_tvalid_i),
+    .mac_data_i(s_mac_tdata_i),
+    .mac_keep_i(s_mac_tkeep_i),
+    .mac_last_i(s_mac_tlast_i),
+    .mac_error_i(s_mac_tuser_i),
+    .meta_valid_o(meta_valid),
+    .meta_ready_i(meta_ready),
+    .meta_o(meta),
+    .out_valid_o(rxs_valid),
+    .out_ready_i(rxs_ready),
+    .out_data_o(rxs_data),
+    .out_keep_o(rxs_keep),
+    .out_last_o(rxs_last),
+    .event_valid_o(rx_event_valid),
+    .event_o(rx_event),
+    .busy_o(rx_busy)
   );
   // The length says which lanes of the last beat count.
   logic unused_keep;
@@ -486,20 +679,45 @@ module tandem_nic
     used[RxQ] = placed;
     if (bug == BugUsedLen) used[RxQ].len = placed.len - 1'b1;
   end
-  rx_place #(.QueueSizeMax(QueueSizeMax), .FramesMax(FramesMax), .QueueIdx(8'(RxQ))) u_rx_place (
-    .clk_i, .rst_ni(rst_rx_n), .ready_i(active[RxQ]), .stop_i(stop_queue[RxQ]),
-    .mrg_i(features[FeatMrgRxbuf]), .guest_csum_i(features[FeatGuestCsum]), .hdr_len_i(HdrLen),
-    .meta_valid_i(meta_valid), .meta_ready_o(meta_ready), .meta_i(judged),
-    .chain_valid_i(chain_valid[RxQ]), .chain_ready_o(chain_ready[RxQ]), .chain_i(chain[RxQ]),
-    .bytes_i(chain_bytes[RxQ]), .starved_i(starved[RxQ]),
-    .plan_valid_o(plan_valid), .plan_ready_i(plan_ready), .plan_drop_o(plan_drop),
-    .plan_len_o(plan_len), .plan_descs_o(plan_descs), .plan_hdr_o(plan_hdr),
-    .frame_done_i(frame_done), .frame_err_i(frame_err),
-    .used_valid_o(used_valid[RxQ]), .used_ready_i(used_ready[RxQ]), .used_o(placed),
-    .drop_trace_valid_o(src_valid[SrcRxDrop]), .drop_trace_ready_i(src_ready[SrcRxDrop]),
+  rx_place #(
+    .QueueSizeMax(QueueSizeMax),
+    .FramesMax(FramesMax),
+    .QueueIdx(8'(RxQ))
+  ) u_rx_place (
+    .clk_i,
+    .rst_ni(rst_rx_n),
+    .ready_i(active[RxQ]),
+    .stop_i(stop_queue[RxQ]),
+    .mrg_i(features[FeatMrgRxbuf]),
+    .guest_csum_i(features[FeatGuestCsum]),
+    .hdr_len_i(HdrLen),
+    .meta_valid_i(meta_valid),
+    .meta_ready_o(meta_ready),
+    .meta_i(judged),
+    .chain_valid_i(chain_valid[RxQ]),
+    .chain_ready_o(chain_ready[RxQ]),
+    .chain_i(chain[RxQ]),
+    .bytes_i(chain_bytes[RxQ]),
+    .starved_i(starved[RxQ]),
+    .plan_valid_o(plan_valid),
+    .plan_ready_i(plan_ready),
+    .plan_drop_o(plan_drop),
+    .plan_len_o(plan_len),
+    .plan_descs_o(plan_descs),
+    .plan_hdr_o(plan_hdr),
+    .frame_done_i(frame_done),
+    .frame_err_i(frame_err),
+    .used_valid_o(used_valid[RxQ]),
+    .used_ready_i(used_ready[RxQ]),
+    .used_o(placed),
+    .drop_trace_valid_o(src_valid[SrcRxDrop]),
+    .drop_trace_ready_i(src_ready[SrcRxDrop]),
     .drop_trace_o(src_event[SrcRxDrop]),
-    .trace_valid_o(src_valid[SrcRx]), .trace_ready_i(src_ready[SrcRx]),
-    .trace_o(src_event[SrcRx]), .broken_o(rx_broken), .moving_o(place_moving)
+    .trace_valid_o(src_valid[SrcRx]),
+    .trace_ready_i(src_ready[SrcRx]),
+    .trace_o(src_event[SrcRx]),
+    .broken_o(rx_broken),
+    .moving_o(place_moving)
   );
 
   logic             burst_valid;
@@ -512,16 +730,35 @@ module tandem_nic
   logic [DataW-1:0] beat_data;
   logic [KeepW-1:0] beat_strb;
   logic             write_moving;
-  rx_write #(.DataW(DataW)) u_rx_write (
-    .clk_i, .rst_ni(rst_rx_n), .hdr_len_i(HdrLen),
-    .plan_valid_i(plan_valid), .plan_ready_o(plan_ready), .plan_drop_i(plan_drop),
-    .plan_len_i(plan_len), .plan_descs_i(plan_descs), .plan_hdr_i(plan_hdr),
-    .seg_valid_i(seg_valid[RxQ]), .seg_ready_o(seg_ready[RxQ]), .seg_i(seg[RxQ]),
-    .in_valid_i(rxs_valid), .in_ready_o(rxs_ready), .in_data_i(rxs_data), .in_last_i(rxs_last),
-    .burst_valid_o(burst_valid), .burst_ready_i(burst_ready), .burst_addr_o(burst_addr),
-    .burst_beats_o(burst_beats), .burst_last_o(burst_last),
-    .beat_valid_o(beat_valid), .beat_ready_i(beat_ready), .beat_data_o(beat_data),
-    .beat_strb_o(beat_strb), .moving_o(write_moving)
+  rx_write #(
+    .DataW(DataW)
+  ) u_rx_write (
+    .clk_i,
+    .rst_ni(rst_rx_n),
+    .hdr_len_i(HdrLen),
+    .plan_valid_i(plan_valid),
+    .plan_ready_o(plan_ready),
+    .plan_drop_i(plan_drop),
+    .plan_len_i(plan_len),
+    .plan_descs_i(plan_descs),
+    .plan_hdr_i(plan_hdr),
+    .seg_valid_i(seg_valid[RxQ]),
+    .seg_ready_o(seg_ready[RxQ]),
+    .seg_i(seg[RxQ]),
+    .in_valid_i(rxs_valid),
+    .in_ready_o(rxs_ready),
+    .in_data_i(rxs_data),
+    .in_last_i(rxs_last),
+    .burst_valid_o(burst_valid),
+    .burst_ready_i(burst_ready),
+    .burst_addr_o(burst_addr),
+    .burst_beats_o(burst_beats),
+    .burst_last_o(burst_last),
+    .beat_valid_o(beat_valid),
+    .beat_ready_i(beat_ready),
+    .beat_data_o(beat_data),
+    .beat_strb_o(beat_strb),
+    .moving_o(write_moving)
   );
 
   // Bus masters.
@@ -530,20 +767,53 @@ module tandem_nic
   logic read_want;
   logic read_error;
   axi_read #(
-    .DataW(DataW), .AxiIdW(AxiIdW), .FunctionW(FunctionW), .NumAux(NumRdAux), .RobBeats(RobBeats)
+    .DataW(DataW),
+    .AxiIdW(AxiIdW),
+    .FunctionW(FunctionW),
+    .NumAux(NumRdAux),
+    .RobBeats(RobBeats)
   ) u_axi_read (
-    .clk_i, .rst_ni, .payload_clear_i(clear_queue[TxQ]), .hold_i(!bus_master_en_i),
+    .clk_i,
+    .rst_ni,
+    .payload_clear_i(clear_queue[TxQ]),
+    .hold_i(!bus_master_en_i),
     .stop_i({stop_queue, stop_queue, stop_queue[TxQ]}),
-    .seg_valid_i(tx_rd_valid), .seg_ready_o(tx_rd_ready), .seg_i(tx_rd), .seg_last_i(tx_rd_last),
-    .out_valid_o(pay_valid), .out_ready_i(pay_ready), .out_data_o(pay_data),
-    .out_lane_o(pay_lane), .out_count_o(pay_count), .out_last_o(pay_last), .out_err_o(pay_err),
-    .aux_valid_i(ra_valid), .aux_ready_o(ra_ready), .aux_i(ra), .aux_beat_o(ra_beat),
-    .aux_data_o(ra_data), .aux_last_o(ra_last), .aux_err_o(ra_err),
-    .payload_outstanding_o(read_payload_outstanding), .want_o(read_want),
-    .outstanding_o(read_outstanding), .error_o(read_error),
-    .m_axi_arid_o, .m_axi_araddr_o, .m_axi_arlen_o, .m_axi_arsize_o, .m_axi_arburst_o,
-    .m_axi_aruser_o, .m_axi_arvalid_o, .m_axi_arready_i, .m_axi_rid_i, .m_axi_rdata_i,
-    .m_axi_rresp_i, .m_axi_rlast_i, .m_axi_rvalid_i, .m_axi_rready_o
+    .seg_valid_i(tx_rd_valid),
+    .seg_ready_o(tx_rd_ready),
+    .seg_i(tx_rd),
+    .seg_last_i(tx_rd_last),
+    .out_valid_o(pay_valid),
+    .out_ready_i(pay_ready),
+    .out_data_o(pay_data),
+    .out_lane_o(pay_lane),
+    .out_count_o(pay_count),
+    .out_last_o(pay_last),
+    .out_err_o(pay_err),
+    .aux_valid_i(ra_valid),
+    .aux_ready_o(ra_ready),
+    .aux_i(ra),
+    .aux_beat_o(ra_beat),
+    .aux_data_o(ra_data),
+    .aux_last_o(ra_last),
+    .aux_err_o(ra_err),
+    .payload_outstanding_o(read_payload_outstanding),
+    .want_o(read_want),
+    .outstanding_o(read_outstanding),
+    .error_o(read_error),
+    .m_axi_arid_o,
+    .m_axi_araddr_o,
+    .m_axi_arlen_o,
+    .m_axi_arsize_o,
+    .m_axi_arburst_o,
+    .m_axi_aruser_o,
+    .m_axi_arvalid_o,
+    .m_axi_arready_i,
+    .m_axi_rid_i,
+    .m_axi_rdata_i,
+    .m_axi_rresp_i,
+    .m_axi_rlast_i,
+    .m_axi_rvalid_i,
+    .m_axi_rready_o
   );
 
   logic write_payload_outstanding;
@@ -551,22 +821,52 @@ module tandem_nic
   logic write_want;
   logic write_error;
   axi_write #(
-    .DataW(DataW), .AxiIdW(AxiIdW), .FunctionW(FunctionW), .NumAux(NumWrAux)
+    .DataW(DataW),
+    .AxiIdW(AxiIdW),
+    .FunctionW(FunctionW),
+    .NumAux(NumWrAux)
   ) u_axi_write (
-    .clk_i, .rst_ni, .hold_i(!bus_master_en_i),
+    .clk_i,
+    .rst_ni,
+    .hold_i(!bus_master_en_i),
     .stop_i({stop, stop_queue, stop_queue, stop_queue[RxQ]}),
-    .burst_valid_i(burst_valid), .burst_ready_o(burst_ready), .burst_addr_i(burst_addr),
-    .burst_beats_i(burst_beats), .burst_last_i(burst_last),
-    .beat_valid_i(beat_valid), .beat_ready_o(beat_ready), .beat_data_i(beat_data),
-    .beat_strb_i(beat_strb), .frame_done_o(frame_done), .frame_err_o(frame_err),
-    .aux_valid_i(wa_valid), .aux_ready_o(wa_ready), .aux_i(wa), .aux_done_o(wa_done),
+    .burst_valid_i(burst_valid),
+    .burst_ready_o(burst_ready),
+    .burst_addr_i(burst_addr),
+    .burst_beats_i(burst_beats),
+    .burst_last_i(burst_last),
+    .beat_valid_i(beat_valid),
+    .beat_ready_o(beat_ready),
+    .beat_data_i(beat_data),
+    .beat_strb_i(beat_strb),
+    .frame_done_o(frame_done),
+    .frame_err_o(frame_err),
+    .aux_valid_i(wa_valid),
+    .aux_ready_o(wa_ready),
+    .aux_i(wa),
+    .aux_done_o(wa_done),
     .aux_err_o(wa_err),
-    .payload_outstanding_o(write_payload_outstanding), .outstanding_o(write_outstanding),
-    .want_o(write_want), .error_o(write_error),
-    .m_axi_awid_o, .m_axi_awaddr_o, .m_axi_awlen_o, .m_axi_awsize_o, .m_axi_awburst_o,
-    .m_axi_awuser_o, .m_axi_awvalid_o, .m_axi_awready_i, .m_axi_wdata_o, .m_axi_wstrb_o,
-    .m_axi_wlast_o, .m_axi_wvalid_o, .m_axi_wready_i, .m_axi_bid_i, .m_axi_bresp_i,
-    .m_axi_bvalid_i, .m_axi_bready_o
+    .payload_outstanding_o(write_payload_outstanding),
+    .outstanding_o(write_outstanding),
+    .want_o(write_want),
+    .error_o(write_error),
+    .m_axi_awid_o,
+    .m_axi_awaddr_o,
+    .m_axi_awlen_o,
+    .m_axi_awsize_o,
+    .m_axi_awburst_o,
+    .m_axi_awuser_o,
+    .m_axi_awvalid_o,
+    .m_axi_awready_i,
+    .m_axi_wdata_o,
+    .m_axi_wstrb_o,
+    .m_axi_wlast_o,
+    .m_axi_wvalid_o,
+    .m_axi_wready_i,
+    .m_axi_bid_i,
+    .m_axi_bresp_i,
+    .m_axi_bvalid_i,
+    .m_axi_bready_o
   );
 
   always_comb begin
@@ -584,30 +884,54 @@ module tandem_nic
     idle_queue[RxQ] = idle_queue[RxQ] && !write_payload_outstanding;
     idle_queue[TxQ] = idle_queue[TxQ] && !read_payload_outstanding && !mac_mid_q;
   end
-  nic_reset #(.NumQueues(NumQueues)) u_reset (
-    .clk_i, .rst_ni, .flr_req_i, .flr_done_o,
-    .dev_req_i(dev_reset), .dev_done_o(dev_reset_done),
-    .queue_req_i(queue_reset), .queue_done_o(queue_reset_done),
-    .stop_o(stop), .stop_queue_o(stop_queue), .idle_i(!msix_outstanding),
-    .idle_queue_i(idle_queue), .mute_queue_o(mute_queue),
-    .clear_o(clear), .clear_queue_o(clear_queue),
-    .trace_valid_o(src_valid[SrcReset]), .trace_ready_i(src_ready[SrcReset]),
-    .trace_o(src_event[SrcReset]), .busy_o(reset_busy), .moving_o(reset_moving)
+  nic_reset #(
+    .NumQueues(NumQueues)
+  ) u_reset (
+    .clk_i,
+    .rst_ni,
+    .flr_req_i,
+    .flr_done_o,
+    .dev_req_i(dev_reset),
+    .dev_done_o(dev_reset_done),
+    .queue_req_i(queue_reset),
+    .queue_done_o(queue_reset_done),
+    .stop_o(stop),
+    .stop_queue_o(stop_queue),
+    .idle_i(!msix_outstanding),
+    .idle_queue_i(idle_queue),
+    .mute_queue_o(mute_queue),
+    .clear_o(clear),
+    .clear_queue_o(clear_queue),
+    .trace_valid_o(src_valid[SrcReset]),
+    .trace_ready_i(src_ready[SrcReset]),
+    .trace_o(src_event[SrcReset]),
+    .busy_o(reset_busy),
+    .moving_o(reset_moving)
   );
 
   // Trace and counters.
   logic        trace_waiting;
   logic [31:0] counters_rdata;
   trace_event_t trace;
-  nic_trace #(.NumSources(NumSources)) u_trace (
-    .clk_i, .rst_ni, .hdr_len_i(HdrLen),
+  nic_trace #(
+    .NumSources(NumSources)
+  ) u_trace (
+    .clk_i,
+    .rst_ni,
+    .hdr_len_i(HdrLen),
     // What was accepted in a reset's last cycles is cut, so it must not be told after ResetDone.
-    .rx_valid_i(rx_event_valid && !mute_queue[RxQ]), .rx_i(rx_event),
-    .valid_i(src_valid & ~src_mute), .ready_o(src_ready), .event_i(src_event),
-    .trace_valid_o, .trace_o(trace),
+    .rx_valid_i(rx_event_valid && !mute_queue[RxQ]),
+    .rx_i(rx_event),
+    .valid_i(src_valid & ~src_mute),
+    .ready_o(src_ready),
+    .event_i(src_event),
+    .trace_valid_o,
+    .trace_o(trace),
     .dma_error_i({read_error, write_error}),
     .bus_read_i(bus_valid && !bus_write && bus_addr[15:12] == CountersBase[15:12]),
-    .bus_addr_i(bus_addr[11:2]), .bus_rdata_o(counters_rdata), .waiting_o(trace_waiting)
+    .bus_addr_i(bus_addr[11:2]),
+    .bus_rdata_o(counters_rdata),
+    .waiting_o(trace_waiting)
   );
   assign trace_word_o = trace;
 

@@ -9,11 +9,11 @@ package tandem_nic_pkg;
   /* verilator lint_off UNUSEDPARAM */
 
   // Descriptor flags (virtio 1.3, 2.8.6 and 2.8.1).
-  localparam int unsigned DescNext     = 0;
-  localparam int unsigned DescWrite    = 1;
+  localparam int unsigned DescNext = 0;
+  localparam int unsigned DescWrite = 1;
   localparam int unsigned DescIndirect = 2;
-  localparam int unsigned DescAvail    = 7;
-  localparam int unsigned DescUsed     = 15;
+  localparam int unsigned DescAvail = 7;
+  localparam int unsigned DescUsed = 15;
 
   // Descriptor of a packed ring as it lies in memory, first field in the highest bits (2.8.13).
   typedef struct packed {
@@ -24,9 +24,9 @@ package tandem_nic_pkg;
   } desc_t;
 
   // Event suppression (2.8.14): flags in the upper half, offset and wrap in the lower.
-  localparam logic [15:0] EventEnable  = 16'd0;
+  localparam logic [15:0] EventEnable = 16'd0;
   localparam logic [15:0] EventDisable = 16'd1;
-  localparam logic [15:0] EventDesc    = 16'd2;
+  localparam logic [15:0] EventDesc = 16'd2;
 
   /* verilator lint_on UNUSEDPARAM */
 

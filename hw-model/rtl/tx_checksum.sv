@@ -47,15 +47,15 @@ module tx_checksum
   output logic                  busy_o        // not for a begun frame that waits for beats
 );
 
-  localparam int unsigned LaneW    = $clog2(Bytes);
-  localparam int unsigned IdxW     = 16 - LaneW;            // number of a beat in its frame
+  localparam int unsigned LaneW = $clog2(Bytes);
+  localparam int unsigned IdxW = 16 - LaneW;  // number of a beat in its frame
   localparam int unsigned BeatsMax = (FrameLenMax + Bytes - 1) / Bytes;
   // Room for two of the longest frames: one goes out while the next comes in.
-  localparam int unsigned Depth    = (BeatsMax < 8) ? 16 : 2 ** $clog2(2 * BeatsMax);
-  localparam int unsigned UsedW    = $clog2(Depth) + 1;
+  localparam int unsigned Depth = (BeatsMax < 8) ? 16 : 2 ** $clog2(2 * BeatsMax);
+  localparam int unsigned UsedW = $clog2(Depth) + 1;
   // Beats that may arrive between the moment the RAM's level is sampled and the moment it shows.
-  localparam int unsigned Margin   = 6;
-  localparam int unsigned FramesW  = $clog2(FramesMax + 1);
+  localparam int unsigned Margin = 6;
+  localparam int unsigned FramesW = $clog2(FramesMax + 1);
 
   if (FrameLenMax < 64 || FrameLenMax > 65535) begin : gen_len_check
     $error("tx_checksum: FrameLenMax must be 64 to 65535");
@@ -75,7 +75,7 @@ module tx_checksum
   endfunction
 
   // a: a beat as it came, its offset, its frame's request.
-  logic             a_valid_q, a_first_q, a_last_q, a_abort_q;
+  logic a_valid_q, a_first_q, a_last_q, a_abort_q;
   logic [DataW-1:0] a_data_q;
   logic [Bytes-1:0] a_keep_q;
   logic [16:0]      a_off_q;     // stops at 65,536 and more
@@ -85,7 +85,7 @@ module tx_checksum
   logic [17:0]      a_need_q;    // bytes that the frame must have for the field to be inside
 
   // b: everything relative to this beat.
-  logic             b_valid_q, b_first_q, b_last_q, b_abort_q;
+  logic b_valid_q, b_first_q, b_last_q, b_abort_q;
   logic [DataW-1:0] b_data_q;
   logic [Bytes-1:0] b_keep_q;
   logic [16:0]      b_off_q;
@@ -112,7 +112,7 @@ module tx_checksum
     drop_e            reason;
   } info_t;
 
-  logic             c_valid_q, c_first_q, c_last_q, c_over_q;
+  logic c_valid_q, c_first_q, c_last_q, c_over_q;
   logic [DataW-1:0] c_data_q;
   logic [Bytes-1:0] c_mask_q;
   logic             c_swap_q;    // csum_start is odd: the sum's words are not csum_start's
@@ -225,7 +225,10 @@ module tx_checksum
   logic             ram_full;
   logic             ram_empty;
 
-  stream_fifo #(.Width(DataW), .Depth(Depth)) u_ram (
+  stream_fifo #(
+    .Width(DataW),
+    .Depth(Depth)
+  ) u_ram (
     .clk_i,
     .rst_ni,
     .flush_i       (1'b0),
@@ -256,7 +259,10 @@ module tx_checksum
   logic               swap_out;
   info_t              info_out;
 
-  sync_fifo #(.Width(1 + $bits(info_t)), .Depth(FramesMax)) u_info (
+  sync_fifo #(
+    .Width(1 + $bits(info_t)),
+    .Depth(FramesMax)
+  ) u_info (
     .clk_i,
     .rst_ni,
     .clear_i     (1'b0),
@@ -269,7 +275,9 @@ module tx_checksum
     .count_o     (info_count)
   );
 
-  csum_sum #(.DataW(DataW)) u_sum (
+  csum_sum #(
+    .DataW(DataW)
+  ) u_sum (
     .clk_i,
     .rst_ni,
     .clear_i     (1'b0),
@@ -283,7 +291,10 @@ module tx_checksum
   );
 
   // The complement, and never zero: README.md says why for every protocol.
-  sync_fifo #(.Width(16), .Depth(FramesMax)) u_sums (
+  sync_fifo #(
+    .Width(16),
+    .Depth(FramesMax)
+  ) u_sums (
     .clk_i,
     .rst_ni,
     .clear_i     (1'b0),
@@ -317,7 +328,7 @@ module tx_checksum
   end
 
   // Output: one register behind the patch.
-  logic             out_valid_q, out_last_q;
+  logic out_valid_q, out_last_q;
   logic [DataW-1:0] out_data_d, out_data_q;
   logic [Bytes-1:0] out_keep_q;
   logic [IdxW-1:0]  idx_q;       // of the beat that ram_data shows
@@ -345,10 +356,10 @@ module tx_checksum
   always_comb begin
     out_data_d = ram_data;
     if (info_q.insert && idx_q == info_q.field_pos[15:LaneW]) begin
-      out_data_d[{info_q.field_pos[LaneW-1:0], 3'b0} +: 8] = field_q[7:0];
+      out_data_d[{info_q.field_pos[LaneW-1:0], 3'b0}+:8] = field_q[7:0];
     end
     if (info_q.insert && idx_q == info_q.field_pos1[15:LaneW]) begin
-      out_data_d[{info_q.field_pos1[LaneW-1:0], 3'b0} +: 8] = field_q[15:8];
+      out_data_d[{info_q.field_pos1[LaneW-1:0], 3'b0}+:8] = field_q[15:8];
     end
   end
 

@@ -93,10 +93,20 @@ module tx_engine
   chain_t order;
   logic   order_valid;
   logic   finish;
-  sync_fifo #(.Width($bits(chain_t)), .Depth(FramesMax)) u_order (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(chain_valid_i && chain_ready_o), .in_ready_o(order_ready), .in_data_i(chain_i),
-    .out_valid_o(order_valid), .out_ready_i(finish), .out_data_o(order), .count_o()
+  sync_fifo #(
+    .Width($bits(chain_t)),
+    .Depth(FramesMax)
+  ) u_order (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(chain_valid_i && chain_ready_o),
+    .in_ready_o(order_ready),
+    .in_data_i(chain_i),
+    .out_valid_o(order_valid),
+    .out_ready_i(finish),
+    .out_data_o(order),
+    .count_o()
   );
 
   // Header.
@@ -111,11 +121,25 @@ module tx_engine
   logic [Bytes-1:0] pk_keep;
   logic             pk_last;
   logic             pk_err;
-  tx_pack #(.DataW(DataW)) u_pack (
-    .clk_i, .rst_ni, .start_lane_i(start_lane),
-    .in_valid_i, .in_ready_o, .in_data_i, .in_lane_i, .in_count_i, .in_last_i, .in_err_i,
-    .out_valid_o(pk_valid), .out_ready_i(pk_ready), .out_data_o(pk_data), .out_keep_o(pk_keep),
-    .out_last_o(pk_last), .out_err_o(pk_err)
+  tx_pack #(
+    .DataW(DataW)
+  ) u_pack (
+    .clk_i,
+    .rst_ni,
+    .start_lane_i(start_lane),
+    .in_valid_i,
+    .in_ready_o,
+    .in_data_i,
+    .in_lane_i,
+    .in_count_i,
+    .in_last_i,
+    .in_err_i,
+    .out_valid_o(pk_valid),
+    .out_ready_i(pk_ready),
+    .out_data_o(pk_data),
+    .out_keep_o(pk_keep),
+    .out_last_o(pk_last),
+    .out_err_o(pk_err)
   );
 
   logic [7:0]  hdr_seen_q;       // beats of the header seen
@@ -127,11 +151,11 @@ module tx_engine
   assign in_hdr  = hdr_seen_q != hdr_beats;
   assign hdr_end = hdr_seen_q + 8'd1 == hdr_beats;
   if (DataW >= 128) begin : gen_hdr_wide
-    assign hdr_now = pk_data[DataW-1 -: 96];
+    assign hdr_now = pk_data[DataW-1-:96];
     logic unused_hdr;
     assign unused_hdr = ^hdr_q;
   end else begin : gen_hdr_narrow
-    assign hdr_now = {pk_data, hdr_q[95 -: 96-DataW]};
+    assign hdr_now = {pk_data, hdr_q[95-:96-DataW]};
     logic unused_hdr;
     assign unused_hdr = ^hdr_q[95-(96-DataW):0];
   end
@@ -179,24 +203,48 @@ module tx_engine
   logic bus_err;
   logic result_valid;
   logic result_room;
-  sync_fifo #(.Width(1), .Depth(FramesMax)) u_result (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(ended), .in_ready_o(result_room), .in_data_i(pk_err || poison_q),
-    .out_valid_o(result_valid), .out_ready_i(finish), .out_data_o(bus_err), .count_o()
+  sync_fifo #(
+    .Width(1),
+    .Depth(FramesMax)
+  ) u_result (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(ended),
+    .in_ready_o(result_room),
+    .in_data_i(pk_err || poison_q),
+    .out_valid_o(result_valid),
+    .out_ready_i(finish),
+    .out_data_o(bus_err),
+    .count_o()
   );
   tx_done_t done;
   logic     done_valid;
   logic     done_room;
-  sync_fifo #(.Width($bits(tx_done_t)), .Depth(FramesMax)) u_done (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(done_valid_i), .in_ready_o(done_room), .in_data_i(done_i),
-    .out_valid_o(done_valid), .out_ready_i(finish), .out_data_o(done), .count_o()
+  sync_fifo #(
+    .Width($bits(tx_done_t)),
+    .Depth(FramesMax)
+  ) u_done (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(done_valid_i),
+    .in_ready_o(done_room),
+    .in_data_i(done_i),
+    .out_valid_o(done_valid),
+    .out_ready_i(finish),
+    .out_data_o(done),
+    .count_o()
   );
   logic unused_tag;
   assign unused_tag = ^done.tag;
 
   // Completion: the event, then the used element.
-  typedef enum logic [1:0] {StEvent, StUsed, StDead} state_e;
+  typedef enum logic [1:0] {
+    StEvent,
+    StUsed,
+    StDead
+  } state_e;
   state_e state_q;
   state_e state_d;
   logic   complete;
@@ -245,8 +293,14 @@ module tx_engine
     end
   end
 
-  assign used_o = '{pos: order.pos, id: order.id, count: order.count, len: '0,
-                    first: 1'b1, last: 1'b1};
+  assign used_o = '{
+          pos: order.pos,
+          id: order.id,
+          count: order.count,
+          len: '0,
+          first: 1'b1,
+          last: 1'b1
+      };
   logic unused_len;
   assign unused_len = ^order.len;
 

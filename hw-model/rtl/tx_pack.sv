@@ -62,7 +62,7 @@ module tx_pack #(
   assign old_lanes = below((LaneW + 1)'(fill));
   always_comb begin
     for (int unsigned i = 0; i < Bytes; i++) begin
-      merged[8 * i +: 8] = old_lanes[i] ? left_q[8 * i +: 8] : turned[8 * i +: 8];
+      merged[8*i+:8] = old_lanes[i] ? left_q[8*i+:8] : turned[8*i+:8];
     end
   end
 

@@ -79,34 +79,43 @@ module vq_front
   output logic                  moving_o       // its state changes
 );
 
-  localparam int unsigned Bytes    = DataW / 8;
-  localparam int unsigned LaneW    = $clog2(Bytes);
+  localparam int unsigned Bytes = DataW / 8;
+  localparam int unsigned LaneW = $clog2(Bytes);
   localparam int unsigned BufBeats = FetchMax * 16 / Bytes + 1;
-  localparam int unsigned BeatW    = $clog2(BufBeats + 1);
-  localparam int unsigned FetchW   = $clog2(FetchMax + 1);
+  localparam int unsigned BeatW = $clog2(BufBeats + 1);
+  localparam int unsigned FetchW = $clog2(FetchMax + 1);
 
   typedef enum logic [3:0] {
-    StIdle, StAsk, StRequest, StWait, StWalk, StBreak, StEvent, StEventWait, StFull, StBroken
+    StIdle,
+    StAsk,
+    StRequest,
+    StWait,
+    StWalk,
+    StBreak,
+    StEvent,
+    StEventWait,
+    StFull,
+    StBroken
   } state_e;
 
-  state_e            state_q, state_d;
-  ring_pos_t         pos_q, pos_d;          // the descriptor to look at next
-  logic [15:0]       held_q, held_d;        // descriptors read and not yet used
-  logic              kick_q, kick_d;
-  logic              seen_q, seen_d;        // active was seen: the first look needs no kick
-  logic              enabled_q, enabled_d;  // the event area was written since activation
-  logic              armed_q, armed_d;      // the event area says pos_q
-  logic              mid_q, mid_d;          // inside a chain
-  logic              retry_q, retry_d;      // the chain's next descriptor was read twice
-  ring_pos_t         head_q, head_d;
-  logic [15:0]       count_q, count_d;
-  logic [31:0]       len_q, len_d;
-  logic [FetchW-1:0] want_q, want_d;        // descriptors to ask for
-  logic [FetchW-1:0] got_q, got_d;          // descriptors asked for
-  logic [FetchW-1:0] walk_q, walk_d;        // of them, looked at
-  logic [BeatW-1:0]  beat_q, beat_d;
-  logic              err_q, err_d;
-  broken_e           code_q, code_d;
+  state_e state_q, state_d;
+  ring_pos_t pos_q, pos_d;  // the descriptor to look at next
+  logic [15:0] held_q, held_d;  // descriptors read and not yet used
+  logic kick_q, kick_d;
+  logic seen_q, seen_d;  // active was seen: the first look needs no kick
+  logic enabled_q, enabled_d;  // the event area was written since activation
+  logic armed_q, armed_d;  // the event area says pos_q
+  logic mid_q, mid_d;  // inside a chain
+  logic retry_q, retry_d;  // the chain's next descriptor was read twice
+  ring_pos_t head_q, head_d;
+  logic [15:0] count_q, count_d;
+  logic [31:0] len_q, len_d;
+  logic [FetchW-1:0] want_q, want_d;  // descriptors to ask for
+  logic [FetchW-1:0] got_q, got_d;  // descriptors asked for
+  logic [FetchW-1:0] walk_q, walk_d;  // of them, looked at
+  logic [BeatW-1:0] beat_q, beat_d;
+  logic err_q, err_d;
+  broken_e code_q, code_d;
   logic [47:0]       bytes_q;
   logic [15:0]       taken_q;               // descriptors of chains taken out and not yet used
 
@@ -134,7 +143,7 @@ module vq_front
   // The descriptor under the walk.
   desc_t            desc;
   logic [LaneW-1:0] lane0;
-  assign lane0 = addr[LaneW-1:0];          // of pos_q; beats of the buffer start at fetch_lane_q
+  assign lane0 = addr[LaneW-1:0];  // of pos_q; beats of the buffer start at fetch_lane_q
   logic [LaneW-1:0] fetch_lane_q, fetch_lane_d;
   if (Bytes >= 16) begin : gen_wide
     logic [15:0] off;
@@ -162,7 +171,7 @@ module vq_front
   always_comb begin
     bad      = 1'b1;
     bad_code = BrokenBadFlags;
-    if (desc.flags[DescIndirect]) bad_code = BrokenBadFlags;               // not negotiated
+    if (desc.flags[DescIndirect]) bad_code = BrokenBadFlags;  // not negotiated
     else if (desc.flags[DescWrite] != Rx) bad_code = BrokenWrongDirection;
     else if (desc.len == '0) bad_code = BrokenZeroLength;
     else if (desc_next && count_now >= size_i) bad_code = BrokenChainTooLong;
@@ -353,8 +362,7 @@ module vq_front
     ev_o.addr = {area_i, 2'd0};
     ev_o.wide = 1'b0;
     ev_o.data = '0;
-    if (event_idx_i)
-      ev_o.data = {2{EventDesc, pos_q.wrap, pos_q.slot[14:0]}};
+    if (event_idx_i) ev_o.data = {2{EventDesc, pos_q.wrap, pos_q.slot[14:0]}};
   end
 
   always_ff @(posedge clk_i) begin
@@ -412,16 +420,36 @@ module vq_front
   end
 
   logic seg_room;
-  sync_fifo #(.Width($bits(seg_t)), .Depth(QueueSizeMax)) u_seg (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(seg_push_valid), .in_ready_o(seg_room), .in_data_i(seg_push),
-    .out_valid_o(seg_valid_o), .out_ready_i(seg_ready_i), .out_data_o(seg_o), .count_o()
+  sync_fifo #(
+    .Width($bits(seg_t)),
+    .Depth(QueueSizeMax)
+  ) u_seg (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(seg_push_valid),
+    .in_ready_o(seg_room),
+    .in_data_i(seg_push),
+    .out_valid_o(seg_valid_o),
+    .out_ready_i(seg_ready_i),
+    .out_data_o(seg_o),
+    .count_o()
   );
   logic chain_room;
-  sync_fifo #(.Width($bits(chain_t)), .Depth(QueueSizeMax)) u_chain (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(chain_push_valid), .in_ready_o(chain_room), .in_data_i(chain_push),
-    .out_valid_o(chain_valid_o), .out_ready_i(chain_ready_i), .out_data_o(chain_o), .count_o()
+  sync_fifo #(
+    .Width($bits(chain_t)),
+    .Depth(QueueSizeMax)
+  ) u_chain (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(chain_push_valid),
+    .in_ready_o(chain_room),
+    .in_data_i(chain_push),
+    .out_valid_o(chain_valid_o),
+    .out_ready_i(chain_ready_i),
+    .out_data_o(chain_o),
+    .count_o()
   );
 
   assign bytes_o       = bytes_q;

@@ -134,24 +134,49 @@ module vq_used
   end
   always_ff @(posedge clk_i) if (hold && used_ready_o) held_q <= used_i;
 
-  sync_fifo #(.Width($bits(pend_t)), .Depth(Pending)) u_pend (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(wr_take), .in_ready_o(pend_ready), .in_data_i(pend_push),
-    .out_valid_o(pend_valid), .out_ready_i(pend_pop), .out_data_o(pend), .count_o()
+  sync_fifo #(
+    .Width($bits(pend_t)),
+    .Depth(Pending)
+  ) u_pend (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(wr_take),
+    .in_ready_o(pend_ready),
+    .in_data_i(pend_push),
+    .out_valid_o(pend_valid),
+    .out_ready_i(pend_pop),
+    .out_data_o(pend),
+    .count_o()
   );
   // Answers that were not looked at yet.
   logic answer_valid;
   logic answer_err;
   logic answer_room;
-  sync_fifo #(.Width(1), .Depth(Pending)) u_answer (
-    .clk_i, .rst_ni, .clear_i(1'b0),
-    .in_valid_i(wr_done_i), .in_ready_o(answer_room), .in_data_i(wr_err_i),
-    .out_valid_o(answer_valid), .out_ready_i(pend_pop), .out_data_o(answer_err), .count_o()
+  sync_fifo #(
+    .Width(1),
+    .Depth(Pending)
+  ) u_answer (
+    .clk_i,
+    .rst_ni,
+    .clear_i(1'b0),
+    .in_valid_i(wr_done_i),
+    .in_ready_o(answer_room),
+    .in_data_i(wr_err_i),
+    .out_valid_o(answer_valid),
+    .out_ready_i(pend_pop),
+    .out_data_o(answer_err),
+    .count_o()
   );
 
   // Interrupt side.
-  typedef enum logic [1:0] {NtIdle, NtRead, NtWait, NtDecide} notify_e;
-  notify_e     notify_q, notify_d;
+  typedef enum logic [1:0] {
+    NtIdle,
+    NtRead,
+    NtWait,
+    NtDecide
+  } notify_e;
+  notify_e notify_q, notify_d;
   logic        due_q;            // elements were answered since the area was read
   logic [15:0] since_q;          // descriptors of them
   ring_pos_t   pos_q;            // the slot after them
@@ -161,7 +186,7 @@ module vq_used
   logic        area_err_q;
   logic [31:0] rd_area;
   assign rd_area = 32'(rd_data_i >> {area_i[LaneW-1:2], 5'd0});
-  logic        asking;
+  logic asking;
   assign asking = notify_q == NtRead && rd_ready_i;
 
   // Whether the driver's event offset lies among the `since` descriptors before `pos`: distances

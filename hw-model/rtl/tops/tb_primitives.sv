@@ -49,7 +49,9 @@ module tb_primitives #(
   output logic                       stream_empty_o
 );
 
-  skid_buffer #(.Width(Width)) u_skid (
+  skid_buffer #(
+    .Width(Width)
+  ) u_skid (
     .clk_i,
     .rst_ni,
     .in_valid_i  (skid_in_valid_i),
@@ -60,7 +62,10 @@ module tb_primitives #(
     .out_data_o  (skid_out_data_o)
   );
 
-  sync_fifo #(.Width(Width), .Depth(FifoDepth)) u_fifo (
+  sync_fifo #(
+    .Width(Width),
+    .Depth(FifoDepth)
+  ) u_fifo (
     .clk_i,
     .rst_ni,
     .clear_i     (fifo_clear_i),
@@ -73,7 +78,9 @@ module tb_primitives #(
     .count_o     (fifo_count_o)
   );
 
-  rr_arbiter #(.N(Requesters)) u_arb (
+  rr_arbiter #(
+    .N(Requesters)
+  ) u_arb (
     .clk_i,
     .rst_ni,
     .req_i   (arb_req_i),
@@ -83,7 +90,10 @@ module tb_primitives #(
     .ready_i (arb_ready_i)
   );
 
-  stream_fifo #(.Width(Width), .Depth(StreamDepth)) u_stream (
+  stream_fifo #(
+    .Width(Width),
+    .Depth(StreamDepth)
+  ) u_stream (
     .clk_i,
     .rst_ni,
     .flush_i       (stream_flush_i),

@@ -50,7 +50,10 @@ module tb_tx_checksum
   assign done_aborted_o  = done.aborted;
   assign done_reason_o   = done.reason;
 
-  tx_checksum #(.DataW(DataW), .FrameLenMax(FrameLenMax)) u_dut (
+  tx_checksum #(
+    .DataW(DataW),
+    .FrameLenMax(FrameLenMax)
+  ) u_dut (
     .clk_i,
     .rst_ni,
     .in_valid_i,

@@ -359,7 +359,9 @@ impl Receive {
             self.pending.pop_front();
             let chains: Vec<Chain> = self.hand.drain(..count).collect();
             for (addr, part) in spread(&chains, &bytes).0 {
-                for (at, byte) in (addr..).zip(part) {
+                for (n, byte) in (0..).zip(part) {
+                    // Hostile addresses may lie at the end of everything.
+                    let at = addr.wrapping_add(n);
                     let Some(&[is]) = effects.peek(at, 1) else { continue };
                     let Some(&[was]) = memory.peek(at, 1) else { continue };
                     if is == *byte {
