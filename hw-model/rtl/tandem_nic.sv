@@ -114,9 +114,6 @@ module tandem_nic
   output logic [127:0]              trace_word_o,
 
   output logic                      busy_o,
-`ifdef TANDEM_BUGS
-  input  wire logic [7:0]           bug_i,      // number of the planted bug, 0 for none
-`endif
   output logic                      waiting_o
 );
 
@@ -144,22 +141,6 @@ module tandem_nic
   if (FrameLenMax < 1518 || FrameLenMax > 16384) begin : gen_frame_check
     $error("tandem_nic: FrameLenMax must be 1518 to 16384");
   end
-
-  // Planted bugs, for the tests that must see them caught. Without TANDEM_BUGS there are none.
-  typedef enum logic [7:0] {
-    BugNone       = 8'd0,
-    BugUsedLen    = 8'd1,   // a received frame's used length is one short
-    BugCsumStart  = 8'd2,   // an odd csum_start counts one more
-    BugDataValid  = 8'd3,   // a wrong checksum is reported as valid
-    BugShortFrame = 8'd4,   // a sent frame lacks its last byte, unless alone in its beat
-    BugLostIrq    = 8'd5    // the transmit queue never interrupts
-  } bug_e;
-  bug_e bug;
-`ifdef TANDEM_BUGS
-  assign bug = bug_e'(bug_i);
-`else
-  assign bug = BugNone;
-`endif
 
   // Resets.
   logic                 stop;
@@ -336,10 +317,7 @@ module tandem_nic
   logic [31:0]          pba_rdata;
   logic                 msix_outstanding;
   logic                 msix_moving;
-  always_comb begin
-    cause = {cfg_change, irq};
-    if (bug == BugLostIrq) cause[TxQ] = 1'b0;
-  end
+  assign cause = {cfg_change, irq};
 
   // Small clients of the AXI masters: first one of each kind a queue, the messages last.
   localparam int unsigned NumRdAux = 2 * NumQueues;
@@ -521,15 +499,6 @@ module tandem_nic
   logic             txs_last;
   logic             txs_abort;
   csum_req_t        txs_req;
-  csum_req_t        csum_req;
-  logic [KeepW-1:0] csum_keep;
-  always_comb begin
-    csum_req  = txs_req;
-    csum_keep = txs_keep;
-    if (bug == BugCsumStart && txs_req.csum_start[0])
-      csum_req.csum_start = txs_req.csum_start + 1'b1;
-    if (bug == BugShortFrame && txs_last && txs_keep[1]) csum_keep = txs_keep >> 1;
-  end
   logic             tx_done_valid;
   tx_done_t         tx_done;
   logic             tx_broken;
@@ -592,10 +561,10 @@ module tandem_nic
     .in_valid_i(txs_valid),
     .in_ready_o(txs_ready),
     .in_data_i(txs_data),
-    .in_keep_i(csum_keep),
+    .in_keep_i(txs_keep),
     .in_last_i(txs_last),
     .in_abort_i(txs_abort),
-    .in_req_i(csum_req),
+    .in_req_i(txs_req),
     .out_valid_o(mac_valid),
     .out_ready_i(mac_ready),
     .out_data_o(m_mac_tdata_o),
@@ -621,11 +590,6 @@ module tandem_nic
   logic             meta_valid;
   logic             meta_ready;
   rx_meta_t         meta;
-  rx_meta_t         judged;
-  always_comb begin
-    judged = meta;
-    if (bug == BugDataValid && meta.verdict == VerdictBad) judged.verdict = VerdictValid;
-  end
   logic             rxs_valid;
   logic             rxs_ready;
   logic [DataW-1:0] rxs_data;
@@ -674,11 +638,6 @@ module tandem_nic
   logic        frame_err;
   logic        rx_broken;
   logic        place_moving;
-  used_t       placed;
-  always_comb begin
-    used[RxQ] = placed;
-    if (bug == BugUsedLen) used[RxQ].len = placed.len - 1'b1;
-  end
   rx_place #(
     .QueueSizeMax(QueueSizeMax),
     .FramesMax(FramesMax),
@@ -693,7 +652,7 @@ module tandem_nic
     .hdr_len_i(HdrLen),
     .meta_valid_i(meta_valid),
     .meta_ready_o(meta_ready),
-    .meta_i(judged),
+    .meta_i(meta),
     .chain_valid_i(chain_valid[RxQ]),
     .chain_ready_o(chain_ready[RxQ]),
     .chain_i(chain[RxQ]),
@@ -709,7 +668,7 @@ module tandem_nic
     .frame_err_i(frame_err),
     .used_valid_o(used_valid[RxQ]),
     .used_ready_i(used_ready[RxQ]),
-    .used_o(placed),
+    .used_o(used[RxQ]),
     .drop_trace_valid_o(src_valid[SrcRxDrop]),
     .drop_trace_ready_i(src_ready[SrcRxDrop]),
     .drop_trace_o(src_event[SrcRxDrop]),

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p tandem-stack --bench receive`; elements are datagrams. The floor is 1 M/s on one
 //! core.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
 use std::net::IpAddr;

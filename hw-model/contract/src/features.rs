@@ -67,7 +67,7 @@ pub const FEATURES: &[Feature] = &[
 ];
 
 /// Bit numbers by name, for code that asks about one feature.
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "each is described in the table")]
 pub mod bit {
     pub const CSUM: u8 = 0;
     pub const GUEST_CSUM: u8 = 1;

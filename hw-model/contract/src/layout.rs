@@ -56,7 +56,7 @@ pub const MSIX_TABLE_BASE: u32 = 0x8000;
 pub const MSIX_PBA_BASE: u32 = 0xA000;
 
 /// Offsets in the common configuration (virtio 1.3, 4.1.4.3).
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "each is a field of the standard, by its name there")]
 pub mod common {
     pub const DEVICE_FEATURE_SELECT: u32 = 0x00;
     pub const DEVICE_FEATURE: u32 = 0x04;
@@ -79,7 +79,7 @@ pub mod common {
 }
 
 /// Offsets in the device configuration (virtio 1.3, 5.1.4).
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "each is a field of the standard, by its name there")]
 pub mod device {
     pub const MAC: u32 = 0;
     pub const STATUS: u32 = 6;

@@ -211,7 +211,7 @@ fn traced(site: &Site, out: &Path) -> Result<()> {
     let trace = trace::from_events(&events, Some(("demo.fst", WAVE_FROM, WAVE_CYCLES)));
     fs::write(out.join("trace.json"), serde_json::to_string(&trace)? + "\n")?;
     println!(
-        "   capture: {} ({} frames named); waves: {}; one frame's way: tandem trace tx20 --file {}",
+        "   capture: {} ({} frames named); waves: {}; one frame's way: cargo run -p tandem -- trace tx20 --file {}",
         capture.display(),
         trace.ways.len(),
         out.join("demo.fst").display(),

@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("tandem-contract", &[]),
-    ("tandem-reference", &["tandem-contract", "tandem-packet"]),
+    ("tandem-reference", &["tandem-contract"]),
     ("tandem-verilator-runtime", &[]),
     ("tandem-rtl-bindings", &["tandem-contract", "tandem-verilator-runtime"]),
 ];
